@@ -1,0 +1,189 @@
+//! The contract between a protocol and everything else.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::detect::Probe;
+use crate::error::DecodeError;
+use crate::frame::{Exchange, Fault, Head, Profile, ReplyTo, Step};
+use crate::interest::Interest;
+use crate::limits::Limits;
+use crate::metadata::Metadata;
+
+/// Which end of a connection wrote the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The client wrote them: requests.
+    Request,
+    /// The server wrote them: replies.
+    Reply,
+}
+
+/// A metadata key that a codec can fill; the README's tables are made from these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeySpec {
+    /// The key, or the prefix of a family ending in a dot (`header.`).
+    pub name: &'static str,
+    /// Whether `name` is a family's prefix and any name may follow it.
+    pub family: bool,
+    /// One phrase on what the value is.
+    pub about: &'static str,
+    /// A value as it looks in a rule.
+    pub example: &'static str,
+}
+
+impl KeySpec {
+    /// A key of fixed name.
+    pub const fn key(name: &'static str, about: &'static str, example: &'static str) -> Self {
+        Self { name, family: false, about, example }
+    }
+
+    /// A family of keys: `prefix` ends in a dot.
+    pub const fn family(prefix: &'static str, about: &'static str, example: &'static str) -> Self {
+        Self { name: prefix, family: true, about, example }
+    }
+}
+
+/// What is known of the next hop when a message is written to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Hop {
+    /// What is being relayed: a request (to the upstream) or a reply (to the downstream).
+    pub side: Side,
+    /// The correlation id to write, for [`Exchange::Correlated`].
+    pub id: Option<u64>,
+    /// The downstream's address.
+    pub source: Option<IpAddr>,
+    /// Whether the downstream came over TLS.
+    pub secure: bool,
+    /// The request that a reply answers (for a request: itself).
+    pub request: ReplyTo,
+    /// The connection written to is closed after this message, and the message should say so.
+    pub close: bool,
+    /// The receiver cannot read the body's framing: it is left out
+    /// ([`Step::Framing`]) and the body ends with the connection. Set by the
+    /// engine from [`Protocol::needs_plain_body`].
+    pub plain_body: bool,
+}
+
+/// What becomes of the downstream connection after a local reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// It goes on.
+    Keep,
+    /// It is closed when the reply is written.
+    Close,
+}
+
+/// A protocol: stateless, shared, registered by name ([`crate::Registry`]).
+///
+/// To add one, implement this and [`Decoder`] in a folder of its own and add
+/// one line to the registry; nothing else in Polyport names a protocol.
+pub trait Protocol: Send + Sync + 'static {
+    /// The value of the metadata key `protocol`, and its name in configs.
+    fn name(&self) -> &'static str;
+
+    /// What the first bytes of a connection say. Pure; may be called again with
+    /// more bytes, and must then not contradict an earlier `No` or `Yes`.
+    fn probe(&self, prefix: &[u8]) -> Probe;
+
+    /// How requests and replies pair up.
+    fn exchange(&self) -> Exchange;
+
+    /// The keys that decoders of this protocol can fill.
+    fn keys(&self) -> &'static [KeySpec];
+
+    /// The protocol made ready for one config: keys resolved to slots, limits fixed.
+    fn compile(&self, limits: &Limits, interest: &Interest) -> Arc<dyn Codec>;
+
+    /// Bits of a correlation id that survive the wire; [`Exchange::Correlated`] only.
+    fn id_bits(&self) -> u32 {
+        64
+    }
+
+    /// Writes `id` over the correlation id of a head in place; [`Exchange::Correlated`] only.
+    fn set_correlation(&self, _head: &mut [u8], _id: u64) {}
+
+    /// Appends a head as the next hop should see it. `bytes` are the head's
+    /// [`Head::len`] bytes. By default: the same bytes, with the hop's id.
+    fn relay(&self, _head: &Head, bytes: &[u8], hop: &Hop, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(bytes);
+        if let (Some(id), Some(head)) = (hop.id, out.get_mut(start..)) {
+            self.set_correlation(head, id);
+        }
+    }
+
+    /// Whether the requester cannot read a body framed by [`Step::Framing`]
+    /// bytes, so that they are left out and the connection's end ends the body
+    /// (HTTP/1.0).
+    fn needs_plain_body(&self, _request: ReplyTo) -> bool {
+        false
+    }
+
+    /// Appends the native error reply to a request that was understood but
+    /// cannot be served. May append nothing where the protocol has no such reply;
+    /// it must then answer [`After::Close`].
+    fn local_reply(&self, to: ReplyTo, fault: Fault, why: &str, out: &mut Vec<u8>) -> After;
+
+    /// Appends the native error reply to bytes that a request decoder refused;
+    /// the connection is closed after it. By default nothing.
+    fn reject(&self, _error: &DecodeError, _out: &mut Vec<u8>) {}
+
+    /// Appends the reply to a message of kind [`crate::Kind::Heartbeat`] or
+    /// [`crate::Kind::Local`] (all of its bytes are given).
+    fn answer(&self, _head: &Head, _message: &[u8], _out: &mut Vec<u8>) {}
+
+    /// Appends a liveness probe for an idle upstream connection; false where
+    /// the protocol has none. `id` is the correlation id to use. Its reply is
+    /// decoded as [`crate::Kind::HeartbeatReply`] or [`crate::Kind::Response`].
+    fn heartbeat(&self, _id: u64, _out: &mut Vec<u8>) -> bool {
+        false
+    }
+
+    /// The profile of a downstream after `request` ([`crate::Lease::Profile`])
+    /// succeeded. By default unchanged.
+    fn advance(&self, profile: &Profile, _request: &[u8]) -> Profile {
+        profile.clone()
+    }
+}
+
+/// A [`Protocol`] compiled for one config. Shared by all connections of it.
+pub trait Codec: Send + Sync {
+    /// A decoder for one direction of one connection.
+    fn decoder(&self, side: Side) -> Box<dyn Decoder>;
+}
+
+/// Finds messages in one direction of one connection. Owns parse state only,
+/// never bytes; does no I/O, never blocks, copies nothing but computed metadata
+/// values, and never panics.
+///
+/// The contract, which `polyport_codecs::testing` checks for any codec:
+/// - The buffer starts at the first byte not consumed by earlier steps. After
+///   [`Step::Need`] the same bytes come again with more behind them; state may
+///   remember how far it looked, so that no byte is scanned twice.
+/// - Every split of the input gives the same messages, kinds, metadata and bytes.
+/// - A message of at most [`Limits::whole`] bytes whose head is not rewritten by
+///   [`Protocol::relay`] is reported as one head with [`crate::Body::None`], once it is
+///   all there; so shared connections carry it in one piece.
+/// - `meta` is cleared by the decoder when it begins a message, and complete when
+///   it returns [`Step::Head`]; its spans point into that call's buffer.
+/// - After an error the decoder is not called again.
+pub trait Decoder: Send {
+    /// Says what the bytes buffered so far are. An empty buffer gives `Need(1)`
+    /// (or `End`, where a body is over).
+    fn decode(&mut self, buf: &[u8], meta: &mut Metadata) -> Result<Step, DecodeError>;
+
+    /// Reply side of ordered protocols: `request` was written on this
+    /// connection, and a reply to it will come after those to earlier ones.
+    /// By default replies do not depend on requests.
+    fn expect(&mut self, _request: ReplyTo) {}
+
+    /// Whether [`Decoder::expect`] must be told of each request.
+    fn wants_requests(&self) -> bool {
+        false
+    }
+
+    /// The connection ended. `Ok(true)`: that is how the current message ends.
+    /// `Ok(false)`: it ended between messages. An error: inside one.
+    fn eof(&mut self, unread: &[u8]) -> Result<bool, DecodeError>;
+}

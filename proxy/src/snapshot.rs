@@ -1,0 +1,195 @@
+//! A config made ready to run: immutable, shared by all workers, names resolved
+//! to indices, keys to slots.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use polyport_codecs::{Codec, Interest, Limits, Protocol, Slot};
+use polyport_router::{Split, Table};
+
+/// Everything a worker needs to know.
+pub struct Snapshot {
+    /// Worker threads; each has its own sockets, pools and counters.
+    pub workers: usize,
+    /// In file order.
+    pub listeners: Vec<Listener>,
+    /// In file order.
+    pub clusters: Vec<Cluster>,
+    /// The compiled routes.
+    pub routes: Table<Action>,
+    /// The keys that routes and hashes use.
+    pub interest: Interest,
+    /// Where the facts that the proxy itself knows go.
+    pub facts: Facts,
+    /// Bounds on input.
+    pub limits: Limits,
+    /// Waiting times.
+    pub timeouts: Timeouts,
+    /// Bounds on what a connection may hold.
+    pub buffers: Buffers,
+    /// Enabled protocols, compiled for `interest` and `limits`.
+    pub protocols: Vec<Enabled>,
+}
+
+/// A protocol with its codec compiled for this config.
+#[derive(Clone)]
+pub struct Enabled {
+    /// The protocol.
+    pub protocol: &'static dyn Protocol,
+    /// Its decoders' maker, for downstreams.
+    pub codec: Arc<dyn Codec>,
+    /// The same without any interest, for upstreams' replies.
+    pub framing: Arc<dyn Codec>,
+}
+
+/// An address that downstreams connect to.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Its name in rules (`listener`) and logs.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Indices into [`Snapshot::protocols`], in detection order. A single one is
+    /// taken as given, without detection.
+    pub protocols: Vec<usize>,
+    /// What to do with a connection whose protocol no first bytes tell.
+    pub fallback: Fallback,
+    /// How long the first bytes may take to tell. Default 5 s.
+    pub detect_timeout: Duration,
+}
+
+/// What becomes of a connection that detection does not recognise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// Closed, with a log line.
+    Close,
+    /// Taken to speak this one (index into [`Snapshot::protocols`]).
+    Protocol(usize),
+    /// Carried as opaque bytes by the route for `protocol = "tcp"`.
+    Tcp,
+}
+
+/// A named set of endpoints.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// Its name.
+    pub name: String,
+    /// In file order.
+    pub endpoints: Vec<Endpoint>,
+    /// How an endpoint is chosen.
+    pub balance: Balance,
+    /// Bound on setting up a connection. Default 1 s.
+    pub connect_timeout: Duration,
+    /// Shared connections kept to each endpoint by each worker. Default 1.
+    pub connections: usize,
+    /// Most connections of any sort to each endpoint by each worker. Default 1024.
+    pub max_connections: usize,
+    /// Most requests in flight to each endpoint by each worker. Default 65,536.
+    pub max_requests: usize,
+    /// How long an idle pooled connection is kept. Default 60 s.
+    pub idle_timeout: Duration,
+    /// How often an idle shared connection is probed, where the protocol can. Default 15 s.
+    pub heartbeat: Duration,
+}
+
+/// One upstream address.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Its share among its peers. Default 1.
+    pub weight: u32,
+    /// For subsets.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// How an endpoint is chosen among those of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    /// In turn, by weight.
+    RoundRobin,
+    /// The less busy of two drawn by weight.
+    LeastRequest,
+    /// Drawn by weight.
+    Random,
+    /// By this key's value on a hash ring; round-robin for messages without it.
+    Hash(Slot),
+}
+
+/// What a route decides.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// To one of these.
+    Forward(Forward),
+    /// Nowhere: denied with a native error.
+    Deny,
+}
+
+/// Where a route sends a message.
+#[derive(Debug, Clone)]
+pub struct Forward {
+    /// The shares of `targets`.
+    pub split: Split,
+    /// Same order as the split's weights.
+    pub targets: Vec<Target>,
+    /// A key whose value picks the target of the split, so that the same value
+    /// always goes the same way.
+    pub sticky: Option<Slot>,
+    /// Bound on the time from a request's head to its reply's end. `None`: the default.
+    pub timeout: Option<Duration>,
+}
+
+/// One arm of a split.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Index into [`Snapshot::clusters`].
+    pub cluster: usize,
+    /// Indices of the endpoints whose labels fit; all of them where none are asked for.
+    pub endpoints: Vec<usize>,
+    /// A ring over `endpoints` (walks give positions in it), for [`Balance::Hash`].
+    pub ring: Option<polyport_router::Ring>,
+}
+
+/// Slots of the facts that no codec knows; `None` where no rule asks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Facts {
+    /// `listener`: the listener's name.
+    pub listener: Option<Slot>,
+    /// `source.ip`: the downstream's address.
+    pub source_ip: Option<Slot>,
+    /// `source.port`.
+    pub source_port: Option<Slot>,
+    /// `protocol`: the detected protocol's name.
+    pub protocol: Option<Slot>,
+}
+
+/// Waiting times, config section `[defaults]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// From a request's head to its reply's end. Default 15 s. Sessions and
+    /// requests that may block have none.
+    pub request: Duration,
+    /// A downstream connection on which nothing is in flight and nothing comes. Default 1 h.
+    pub idle: Duration,
+    /// A message begun and not finished: between two reads of it. Default 30 s.
+    pub read: Duration,
+    /// A peer that takes none of the bytes waiting for it. Default 30 s.
+    pub write: Duration,
+    /// What is in flight when the proxy is told to stop. Default 30 s.
+    pub drain: Duration,
+}
+
+/// Memory bounds per connection, config section `[limits]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Buffers {
+    /// Bytes waiting to be written to a peer above which whoever feeds it is not read. Default 64 KiB.
+    pub high: usize,
+    /// Bytes of replies that came before their turn, above which the connection is cut. Default 8 MiB.
+    pub out_of_turn: usize,
+    /// Requests in flight per downstream connection above which it is not read. Default 1024.
+    pub in_flight: usize,
+    /// Downstream connections per worker; further ones are closed at once. Default 65,536.
+    pub connections: usize,
+}
