@@ -266,6 +266,7 @@ impl Engine {
             let address: Option<SocketAddr> =
                 cluster.endpoints.get(endpoint).map(|endpoint| endpoint.address);
             tapped.endpoint = address;
+            tapped.cluster = Some(target.cluster);
         }
         let up = self.connection(id, target, endpoint, wanted)?;
         Ok(up)

@@ -103,8 +103,8 @@ pub struct Tapped<'a> {
     pub kind: Kind,
     /// Its route's name; `None` where none matched.
     pub route: Option<&'a str>,
-    /// Where it went.
-    pub cluster: Option<&'a str>,
+    /// Where it went: index into the snapshot's clusters.
+    pub cluster: Option<usize>,
     /// Where exactly.
     pub endpoint: Option<SocketAddr>,
     /// Why it went nowhere.
