@@ -1,33 +1,132 @@
-//! Placeholder; the codec's folder is being written.
+//! HTTP/1.0 and 1.1 by RFC 9110 and 9112. Ordered, exclusive; a session after
+//! 101 or a 2xx to CONNECT.
+//!
+//! The decoders are strict: what two parsers could read differently is refused,
+//! never repaired. A head is found and scanned by [`head`] with [`fields`]; [`body`]
+//! frames what follows it; [`relay`] writes a head as the next hop should see it,
+//! copying runs of lines between those that are for one hop only; [`local`] speaks for the
+//! proxy. Keys are filled by [`keys`].
+
+mod body;
+mod fields;
+mod head;
+mod keys;
+mod local;
+mod probe;
+mod relay;
+mod request;
+mod response;
 
 use std::sync::Arc;
 
-use crate::codec::{After, Codec, KeySpec, Protocol};
+use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side};
 use crate::detect::Probe;
-use crate::frame::{Exchange, Fault, ReplyTo};
+use crate::error::{DecodeError, ErrorKind};
+use crate::frame::{Exchange, Fault, Head, ReplyTo};
 use crate::interest::Interest;
 use crate::limits::Limits;
+
+/// The name in configs and metadata.
+const NAME: &str = "http";
 
 /// The protocol.
 pub struct Http;
 
+/// What is noted of a message in [`ReplyTo::token`].
+pub(crate) mod note {
+    /// It is HTTP/1.0.
+    pub(crate) const VERSION_10: u64 = 1;
+    /// The method is HEAD: no reply to it has a body.
+    pub(crate) const HEAD: u64 = 1 << 1;
+    /// The method is CONNECT.
+    pub(crate) const CONNECT: u64 = 1 << 2;
+    /// The sender closes after this exchange.
+    pub(crate) const CLOSE: u64 = 1 << 3;
+    /// It asks to change the protocol.
+    pub(crate) const UPGRADE: u64 = 1 << 4;
+    /// Some of its fields are for this hop only.
+    pub(crate) const HOP_FIELDS: u64 = 1 << 5;
+    /// Its target is in absolute form.
+    pub(crate) const ABSOLUTE: u64 = 1 << 6;
+    /// It has no Host field.
+    pub(crate) const NO_HOST: u64 = 1 << 7;
+    /// Its body is chunked.
+    pub(crate) const CHUNKED: u64 = 1 << 8;
+    /// A reply whose body ends with the connection.
+    pub(crate) const UNTIL_CLOSE: u64 = 1 << 9;
+}
+
 impl Protocol for Http {
     fn name(&self) -> &'static str {
-        "http"
+        NAME
     }
-    fn probe(&self, _prefix: &[u8]) -> Probe {
-        Probe::No
+
+    fn probe(&self, prefix: &[u8]) -> Probe {
+        probe::probe(prefix)
     }
+
     fn exchange(&self) -> Exchange {
         Exchange::Ordered { shared: false }
     }
+
     fn keys(&self) -> &'static [KeySpec] {
-        &[]
+        keys::KEYS
     }
-    fn compile(&self, _limits: &Limits, _interest: &Interest) -> Arc<dyn Codec> {
-        unimplemented!()
+
+    fn compile(&self, limits: &Limits, interest: &Interest) -> Arc<dyn Codec> {
+        let keys = keys::Keys::new(interest);
+        Arc::new(Compiled(Arc::new(Plan { limits: limits.clone(), keys })))
     }
-    fn local_reply(&self, _: ReplyTo, _: Fault, _: &str, _: &mut Vec<u8>) -> After {
-        After::Close
+
+    fn relay(&self, head: &Head, bytes: &[u8], hop: &Hop, out: &mut Vec<u8>) {
+        match hop.side {
+            Side::Request => relay::request(head, bytes, hop, out),
+            Side::Reply => relay::response(head, bytes, hop, out),
+        }
+    }
+
+    fn needs_plain_body(&self, request: ReplyTo) -> bool {
+        request.token & note::VERSION_10 != 0
+    }
+
+    fn local_reply(&self, to: ReplyTo, fault: Fault, why: &str, out: &mut Vec<u8>) -> After {
+        local::reply(to, fault, why, out)
+    }
+
+    fn reject(&self, error: &DecodeError, out: &mut Vec<u8>) {
+        local::reject(error, out);
     }
 }
+
+struct Plan {
+    limits: Limits,
+    keys: keys::Keys,
+}
+
+struct Compiled(Arc<Plan>);
+
+impl Codec for Compiled {
+    fn decoder(&self, side: Side) -> Box<dyn Decoder> {
+        match side {
+            Side::Request => Box::new(request::RequestDecoder::new(self.0.clone())),
+            Side::Reply => Box::new(response::ResponseDecoder::new(self.0.clone())),
+        }
+    }
+}
+
+/// A refusal with its status: 400, 413, 414, 431, 501 or 505.
+fn refuse(
+    status: u16,
+    offset: usize,
+    reason: impl Into<std::borrow::Cow<'static, str>>,
+) -> DecodeError {
+    let kind = match status {
+        413 | 414 | 431 => ErrorKind::TooLarge,
+        501 | 505 => ErrorKind::Unsupported,
+        _ => ErrorKind::Malformed,
+    };
+    DecodeError::new(NAME, kind, offset, reason).with_status(status)
+}
+
+#[cfg(test)]
+mod tests;

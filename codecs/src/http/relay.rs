@@ -1,0 +1,134 @@
+//! Heads as the next hop should see them (RFC 9110 section 7.6).
+
+use std::io::Write;
+
+use super::fields::{is, line, members, trim};
+use super::head::for_one_hop;
+use super::note;
+use super::request::{start_line, target};
+use crate::codec::Hop;
+use crate::frame::{Body, Head};
+
+/// A request for the upstream.
+pub(super) fn request(head: &Head, bytes: &[u8], hop: &Hop, out: &mut Vec<u8>) {
+    let notes = head.reply_to.token;
+    let lead = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    // What the decoder has accepted parses again.
+    let Ok(Some((text, fields))) = line(bytes, lead) else { return };
+    let Ok(start) = start_line(text, lead) else { return };
+    let absolute = if notes & note::ABSOLUTE != 0 { target(&start).ok() } else { None };
+    out.extend_from_slice(start.method);
+    out.push(b' ');
+    out.extend_from_slice(absolute.as_ref().map_or(start.target, |target| target.origin));
+    // Without a Host the next hop would refuse it as HTTP/1.1.
+    let old = notes & note::NO_HOST != 0 && absolute.is_none();
+    out.extend_from_slice(if old { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
+    let authority = absolute.as_ref().and_then(|target| target.authority);
+    if let Some(authority) = authority {
+        out.extend_from_slice(b"host: ");
+        out.extend_from_slice(authority);
+        out.extend_from_slice(b"\r\n");
+    }
+    let upgrade = notes & note::UPGRADE != 0;
+    let drop_any = notes & note::HOP_FIELDS != 0 || authority.is_some();
+    copy_fields(bytes, fields, drop_any, out, |name| {
+        for_one_hop(name) && !(upgrade && is(name, "upgrade"))
+            || (authority.is_some() && is(name, "host"))
+    });
+    if let Some(source) = hop.source {
+        // A stranger's word on who it is counts for nothing: ours replaces it.
+        let _ = write!(out, "x-forwarded-for: {}\r\n", source.to_canonical());
+        out.extend_from_slice(b"x-forwarded-proto: ");
+        out.extend_from_slice(if hop.secure { b"https\r\n" } else { b"http\r\n" });
+    }
+    out.extend_from_slice(b"via: 1.1 polyport\r\n");
+    if upgrade {
+        out.extend_from_slice(b"connection: upgrade\r\n");
+    } else if hop.close {
+        out.extend_from_slice(b"connection: close\r\n");
+    } else if old {
+        out.extend_from_slice(b"connection: keep-alive\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A response for the downstream.
+pub(super) fn response(head: &Head, bytes: &[u8], hop: &Hop, out: &mut Vec<u8>) {
+    let notes = head.reply_to.token;
+    let lead = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let Ok(Some((text, fields))) = line(bytes, lead) else { return };
+    out.extend_from_slice(b"HTTP/1.1");
+    out.extend_from_slice(text.get(8..).unwrap_or_default());
+    out.extend_from_slice(b"\r\n");
+    let upgrade = notes & note::UPGRADE != 0;
+    let plain = hop.plain_body && notes & note::CHUNKED != 0;
+    let drop_any = notes & note::HOP_FIELDS != 0 || plain;
+    copy_fields(bytes, fields, drop_any, out, |name| {
+        (for_one_hop(name) && !is(name, "x-forwarded-for") && !(upgrade && is(name, "upgrade")))
+            || (plain && is(name, "transfer-encoding"))
+    });
+    let until_close = notes & note::UNTIL_CLOSE != 0 && head.body == Body::Steps;
+    if upgrade {
+        out.extend_from_slice(b"connection: upgrade\r\n");
+    } else if hop.close || until_close {
+        out.extend_from_slice(b"connection: close\r\n");
+    } else if hop.request.token & note::VERSION_10 != 0 {
+        out.extend_from_slice(b"connection: keep-alive\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Copies field lines in runs, without those that `drop` names, nor those that
+/// a Connection field names.
+fn copy_fields(
+    bytes: &[u8],
+    fields: usize,
+    drop_any: bool,
+    out: &mut Vec<u8>,
+    drop: impl Fn(&[u8]) -> bool,
+) {
+    let end = bytes.len().saturating_sub(2);
+    if !drop_any {
+        out.extend_from_slice(bytes.get(fields..end).unwrap_or_default());
+        return;
+    }
+    let named = |name: &[u8]| {
+        lines(bytes, fields).any(|(_, text, _)| {
+            let (field, value) = split(text);
+            is(field, "connection")
+                && members(value).any(|member| member.eq_ignore_ascii_case(name))
+        })
+    };
+    let names_others = lines(bytes, fields).any(|(_, text, _)| {
+        let (field, value) = split(text);
+        is(field, "connection")
+            && members(value).any(|m| !(is(m, "close") || is(m, "keep-alive") || is(m, "upgrade")))
+    });
+    let mut run = fields;
+    for (at, text, next) in lines(bytes, fields) {
+        let (name, _) = split(text);
+        // What frames a message is never a hop's to drop, whatever Connection says.
+        let framing =
+            is(name, "content-length") || is(name, "transfer-encoding") || is(name, "host");
+        if drop(name) || (names_others && !framing && named(name)) {
+            out.extend_from_slice(bytes.get(run..at).unwrap_or_default());
+            run = next;
+        }
+    }
+    out.extend_from_slice(bytes.get(run..end).unwrap_or_default());
+}
+
+/// Each field line: where it begins, its text, where the next begins.
+fn lines(bytes: &[u8], fields: usize) -> impl Iterator<Item = (usize, &[u8], usize)> {
+    let mut at = fields;
+    std::iter::from_fn(move || {
+        let (text, next) = line(bytes, at).ok()??;
+        let begins = std::mem::replace(&mut at, next);
+        (!text.is_empty()).then_some((begins, text, next))
+    })
+}
+
+fn split(text: &[u8]) -> (&[u8], &[u8]) {
+    let colon = memchr::memchr(b':', text).unwrap_or(text.len());
+    (&text[..colon], trim(text.get(colon + 1..).unwrap_or_default()))
+}
