@@ -28,6 +28,7 @@ pub mod testing;
 pub mod tokio_codec;
 
 pub mod dubbo;
+pub mod hessian;
 pub mod http;
 pub mod redis;
 

@@ -1,33 +1,118 @@
-//! Placeholder; the codec's folder is being written.
+//! Dubbo 2. Correlated by the 64-bit id of its 16-byte [`header`].
+//!
+//! A request's [`body`] is read no deeper than the wanted keys need: from the
+//! header alone, over four short strings, to the attachments, for which the
+//! arguments between are skipped as the type descriptor counts them. [`reply`] speaks
+//! for the proxy; [`call`] makes and reads whole messages for tools and tests.
+
+mod body;
+pub mod call;
+mod decoder;
+mod header;
+mod reply;
 
 use std::sync::Arc;
 
-use crate::codec::{After, Codec, KeySpec, Protocol};
-use crate::detect::Probe;
-use crate::frame::{Exchange, Fault, ReplyTo};
+use crate::codec::{After, Codec, Decoder, KeySpec, Protocol, Side};
+use crate::detect::{CERTAIN, Probe};
+use crate::error::DecodeError;
+use crate::frame::{Exchange, Fault, Head, ReplyTo};
 use crate::interest::Interest;
 use crate::limits::Limits;
+use crate::shared;
+
+/// The name in configs and metadata.
+const NAME: &str = "dubbo";
+
+/// The largest body its peers accept by default.
+const LARGEST_BODY: u64 = 8 << 20;
 
 /// The protocol.
 pub struct Dubbo;
 
+const KEYS: &[KeySpec] = &[
+    shared::PROTOCOL,
+    shared::KIND,
+    shared::SERVICE,
+    shared::METHOD,
+    shared::SIZE,
+    KeySpec::key("interface", "the service's interface, the same as service", "com.shop.Orders"),
+    KeySpec::key(
+        "path",
+        "the service's path, the same unless the service renames it",
+        "com.shop.Orders",
+    ),
+    KeySpec::key("version", "the service's version", "1.0.0"),
+    KeySpec::key("group", "the attachment of that name", "blue"),
+    KeySpec::key("dubbo.version", "the version of Dubbo that the client speaks", "2.0.2"),
+    KeySpec::key("serialization", "how the body is written", "hessian2"),
+    KeySpec::key("parameter-types", "the descriptor of the parameters", "Ljava/lang/String;"),
+    KeySpec::key("generic.method", "what a generic call ($invoke) really calls", "find"),
+    KeySpec::family(
+        "attachment.",
+        "an attachment whose value is text, a number or a truth value",
+        "attachment.tenant",
+    ),
+];
+
 impl Protocol for Dubbo {
     fn name(&self) -> &'static str {
-        "dubbo"
+        NAME
     }
-    fn probe(&self, _prefix: &[u8]) -> Probe {
-        Probe::No
+
+    fn probe(&self, prefix: &[u8]) -> Probe {
+        match prefix {
+            [] | [0xda] => Probe::Maybe { need: 2 },
+            [0xda, 0xbb, ..] => Probe::Yes { confidence: CERTAIN },
+            _ => Probe::No,
+        }
     }
+
     fn exchange(&self) -> Exchange {
         Exchange::Correlated
     }
+
     fn keys(&self) -> &'static [KeySpec] {
-        &[]
+        KEYS
     }
-    fn compile(&self, _limits: &Limits, _interest: &Interest) -> Arc<dyn Codec> {
-        unimplemented!()
+
+    fn compile(&self, limits: &Limits, interest: &Interest) -> Arc<dyn Codec> {
+        Arc::new(Compiled(Arc::new(decoder::Plan::new(limits, interest))))
     }
-    fn local_reply(&self, _: ReplyTo, _: Fault, _: &str, _: &mut Vec<u8>) -> After {
-        After::Close
+
+    fn set_correlation(&self, head: &mut [u8], id: u64) {
+        if let Some(place) = head.get_mut(4..12) {
+            place.copy_from_slice(&id.to_be_bytes());
+        }
+    }
+
+    fn local_reply(&self, to: ReplyTo, fault: Fault, why: &str, out: &mut Vec<u8>) -> After {
+        reply::local(to, fault, why, out)
+    }
+
+    fn reject(&self, error: &DecodeError, out: &mut Vec<u8>) {
+        if let Some(to) = error.reply_to {
+            reply::error(to, reply::BAD_REQUEST, &error.reason, out);
+        }
+    }
+
+    fn answer(&self, head: &Head, _: &[u8], out: &mut Vec<u8>) {
+        reply::heartbeat(head.reply_to, out);
+    }
+
+    fn heartbeat(&self, id: u64, out: &mut Vec<u8>) -> bool {
+        header::write(header::REQUEST | header::TWO_WAY | header::EVENT | 2, 0, id, b"N", out);
+        true
     }
 }
+
+struct Compiled(Arc<decoder::Plan>);
+
+impl Codec for Compiled {
+    fn decoder(&self, side: Side) -> Box<dyn Decoder> {
+        Box::new(decoder::DubboDecoder::new(self.0.clone(), side))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,59 @@
+//! Replies that the proxy gives itself.
+
+use super::header::{self, EVENT, SERIALIZATION};
+use crate::codec::After;
+use crate::frame::{Fault, ReplyTo};
+use crate::hessian;
+
+/// Status: the request cannot be read.
+pub(super) const BAD_REQUEST: u8 = 40;
+const OK: u8 = 20;
+const SERVER_TIMEOUT: u8 = 31;
+const BAD_RESPONSE: u8 = 50;
+const SERVICE_NOT_FOUND: u8 = 60;
+const SERVER_ERROR: u8 = 80;
+const POOL_EXHAUSTED: u8 = 100;
+
+/// Answers a request that was understood, with the status that Dubbo's own
+/// servers would give. The body is never empty: a client waits for one.
+pub(super) fn local(to: ReplyTo, fault: Fault, why: &str, out: &mut Vec<u8>) -> After {
+    let status = match fault {
+        Fault::NoRoute => SERVICE_NOT_FOUND,
+        Fault::Timeout => SERVER_TIMEOUT,
+        Fault::Overloaded => POOL_EXHAUSTED,
+        Fault::TooLarge | Fault::Unsupported => BAD_REQUEST,
+        Fault::Malformed => BAD_RESPONSE,
+        Fault::NoHealthyEndpoint
+        | Fault::ConnectFailed
+        | Fault::UpstreamReset
+        | Fault::Denied
+        | Fault::ShuttingDown => SERVER_ERROR,
+    };
+    error(to, status, why, out);
+    After::Keep
+}
+
+/// Appends an error reply in the request's own serialization, where it is one that
+/// we can write.
+pub(super) fn error(to: ReplyTo, status: u8, why: &str, out: &mut Vec<u8>) {
+    let why = format!("polyport: {why}");
+    let asked = to.token as u8 & SERIALIZATION;
+    let mut body = Vec::new();
+    let serialization = match asked {
+        6 | 16 | 21..=23 => {
+            body.extend_from_slice(format!("{why:?}\n").as_bytes());
+            asked
+        }
+        _ => {
+            hessian::write::string(&why, &mut body);
+            2
+        }
+    };
+    header::write(serialization, status, to.id, &body, out);
+}
+
+/// Answers a heartbeat: an event with the same id and serialization, without the
+/// two-way flag, with null for a body.
+pub(super) fn heartbeat(to: ReplyTo, out: &mut Vec<u8>) {
+    header::write(EVENT | (to.token as u8 & SERIALIZATION), OK, to.id, b"N", out);
+}

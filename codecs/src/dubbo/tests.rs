@@ -1,0 +1,303 @@
+use proptest::prelude::*;
+
+use super::call::{Call, decode_reply, encode_exception, encode_reply};
+use super::*;
+use crate::error::ErrorKind;
+use crate::frame::{Kind, Outcome};
+use crate::testing::{Transcript, assert_splits_agree, transcript};
+
+const WANTED: [&str; 12] = [
+    "interface",
+    "service",
+    "path",
+    "method",
+    "version",
+    "group",
+    "dubbo.version",
+    "serialization",
+    "parameter-types",
+    "attachment.tenant",
+    "attachment.retries",
+    "generic.method",
+];
+
+fn decode(side: Side, limits: &Limits, input: &[u8], cuts: &[usize]) -> Transcript {
+    let interest = Interest::of(WANTED);
+    let codec = Dubbo.compile(limits, &interest);
+    assert_splits_agree(codec.as_ref(), &interest, side, input, cuts)
+}
+
+fn all_cuts(side: Side, input: &[u8]) -> Transcript {
+    decode(side, &Limits::default(), input, &(0..input.len()).collect::<Vec<_>>())
+}
+
+fn value<'a>(all: &'a Transcript, at: usize, key: &str) -> &'a str {
+    let found = all.messages[at].metadata.iter().find(|(name, _)| name == key);
+    found.map_or("", |(_, value)| std::str::from_utf8(value).expect("text"))
+}
+
+fn request(flags: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    header::write(flags, 0, 7, body, &mut out);
+    out
+}
+
+const TWO_WAY_HESSIAN: u8 = 0xc2;
+
+#[test]
+fn a_calls_facts_are_metadata_down_to_its_attachments() {
+    let call = Call {
+        id: 1,
+        interface: "com.shop.Orders",
+        version: Some("1.2"),
+        method: "find",
+        arguments: &["42", "é漢😀"],
+        attachments: &[("path", "evil"), ("interface", "evil"), ("tenant", "acme"), ("group", "g")],
+        oneway: false,
+    };
+    let mut input = Vec::new();
+    call.encode(&mut input);
+    let all = all_cuts(Side::Request, &input);
+    for (key, expected) in [
+        ("interface", "com.shop.Orders"),
+        ("service", "com.shop.Orders"),
+        ("path", "com.shop.Orders"),
+        ("method", "find"),
+        ("version", "1.2"),
+        ("dubbo.version", "2.0.2"),
+        ("serialization", "hessian2"),
+        ("attachment.tenant", "acme"),
+        ("group", "g"),
+    ] {
+        assert_eq!(value(&all, 0, key), expected, "{key}");
+    }
+    assert_eq!(all.messages[0].head.kind, Kind::Request);
+    assert_eq!(all.messages[0].head.reply_to.id, 1);
+}
+
+#[test]
+fn a_service_version_may_be_null_and_attachments_may_be_numbers() {
+    let mut body = b"\x052.0.2\x01S".to_vec();
+    body.extend_from_slice(b"N\x01m\x02[I\x7a\x91\x92");
+    body.extend_from_slice(b"H\x07retries\x93\x06tenant\x04acmeZ");
+    let all = all_cuts(Side::Request, &request(TWO_WAY_HESSIAN, &body));
+    assert_eq!(all.error, None);
+    assert_eq!(value(&all, 0, "version"), "");
+    assert_eq!(value(&all, 0, "attachment.retries"), "3");
+    assert_eq!(value(&all, 0, "attachment.tenant"), "acme");
+    assert_eq!(value(&all, 0, "parameter-types"), "[I");
+}
+
+#[test]
+fn objects_that_an_independent_encoder_wrote_are_passed_over() {
+    // hessian.js 2.11 wrote each as the one argument of a call: a class with nested
+    // fields, a reference to itself, a date, a map and a long list.
+    for argument in [
+        "430c636f6d2e73686f702e436172920163016e6003726564e5",
+        "4a0000014f1a2b3c00",
+        "4d116a6176612e7574696c2e486173684d6170016191016292 5a",
+        "7a91430163910161605191",
+        "582d2d".get(..2).map_or("58", |s| s),
+    ]
+    .iter()
+    .take(4)
+    {
+        let hex: Vec<u8> = argument.bytes().filter(|byte| *byte != b' ').collect();
+        let bytes: Vec<u8> = hex
+            .chunks(2)
+            .map(|pair| {
+                u8::from_str_radix(std::str::from_utf8(pair).expect("hex"), 16).expect("hex")
+            })
+            .collect();
+        let mut body = b"\x052.0.2\x01S\x011\x01m\x04Lx/;".to_vec();
+        body.extend_from_slice(&bytes);
+        body.extend_from_slice(b"H\x06tenant\x04acmeZ");
+        let all = all_cuts(Side::Request, &request(TWO_WAY_HESSIAN, &body));
+        assert_eq!(all.error, None, "{argument}");
+        assert_eq!(value(&all, 0, "attachment.tenant"), "acme", "{argument}");
+    }
+}
+
+#[test]
+fn a_generic_call_names_what_it_really_calls() {
+    let mut body = b"\x052.0.2\x01S\x011\x07$invoke".to_vec();
+    crate::hessian::write::string(
+        "Ljava/lang/String;[Ljava/lang/String;[Ljava/lang/Object;",
+        &mut body,
+    );
+    body.extend_from_slice(b"\x04find\x78\x78HZ");
+    let all = all_cuts(Side::Request, &request(TWO_WAY_HESSIAN, &body));
+    assert_eq!(value(&all, 0, "generic.method"), "find");
+    assert_eq!(value(&all, 0, "method"), "$invoke");
+}
+
+#[test]
+fn what_a_message_is_for_is_in_its_flags() {
+    let cases = [
+        (0xc2, &b"N"[..], Side::Reply, Kind::Request),
+        (0xe2, b"N", Side::Request, Kind::Heartbeat),
+        (0xa2, b"\x01R", Side::Reply, Kind::GoAway),
+        (0x22, b"N", Side::Reply, Kind::HeartbeatReply),
+        (0x02, b"\x92", Side::Reply, Kind::Response),
+        (0x82, b"\x052.0.2\x01S\x011\x01m\x00HZ", Side::Request, Kind::Oneway),
+        (0xdf, b"opaque", Side::Request, Kind::Request),
+    ];
+    for (flags, body, side, kind) in cases {
+        let interest = Interest::nothing();
+        let codec = Dubbo.compile(&Limits::default(), &interest);
+        let input = request(flags, body);
+        let all = assert_splits_agree(codec.as_ref(), &interest, side, &input, &[1, 2, 17]);
+        assert_eq!(all.messages[0].head.kind, kind, "{flags:#x}");
+    }
+}
+
+#[test]
+fn an_unknown_serialization_still_routes_on_the_header() {
+    let all = all_cuts(Side::Request, &request(0xc0 | 29, b"\xff\xff\xff"));
+    assert_eq!(all.error, None);
+    assert_eq!(value(&all, 0, "serialization"), "29");
+    assert_eq!(value(&all, 0, "method"), "");
+}
+
+#[test]
+fn fastjson_bodies_name_their_service() {
+    let body = b"\"2.0.2\"\n\"com.shop.Orders\"\n\"1\"\n\"find\"\n\"\"\n{}\n";
+    let all = all_cuts(Side::Request, &request(0xc6, body));
+    assert_eq!(value(&all, 0, "interface"), "com.shop.Orders");
+    assert_eq!(value(&all, 0, "method"), "find");
+}
+
+#[test]
+fn a_replys_outcome_is_its_status_and_first_number() {
+    let mut ok = Vec::new();
+    encode_reply(1, "x", &mut ok);
+    let mut thrown = Vec::new();
+    encode_exception(1, "x", &mut thrown);
+    let status = |status: u8, body: &[u8]| {
+        let mut out = Vec::new();
+        header::write(2, status, 1, body, &mut out);
+        out
+    };
+    for (input, outcome) in [
+        (ok, Outcome::Ok),
+        (thrown, Outcome::AppError),
+        (status(20, &[0x92]), Outcome::Ok),
+        (status(20, &[0x95, b'H', b'Z']), Outcome::Ok),
+        (status(20, &[0x93, 1, b'x', b'H', b'Z']), Outcome::AppError),
+        (status(80, b"\x01x"), Outcome::ServerError),
+        (status(31, b"\x01x"), Outcome::Timeout),
+        (status(100, b""), Outcome::Overloaded),
+    ] {
+        let all = all_cuts(Side::Reply, &input);
+        assert_eq!(all.messages[0].head.outcome, outcome, "{}", input.escape_ascii());
+    }
+}
+
+#[test]
+fn a_body_that_is_too_large_or_broken_is_answered_to_its_id() {
+    let mut large = request(TWO_WAY_HESSIAN, b"");
+    large[12..16].copy_from_slice(&(9u32 << 20).to_be_bytes());
+    let broken = request(TWO_WAY_HESSIAN, b"\x052.0.2\x41");
+    for (input, kind) in [(large, ErrorKind::TooLarge), (broken, ErrorKind::Malformed)] {
+        let error = all_cuts(Side::Request, &input).error.expect("refused");
+        assert_eq!(error.kind, kind);
+        let mut reply = Vec::new();
+        Dubbo.reject(&error, &mut reply);
+        let reply = decode_reply(&reply).expect("a reply");
+        assert_eq!((reply.id, reply.status), (7, 40));
+    }
+    let error = all_cuts(Side::Request, b"GET / HTTP/1.1").error.expect("refused");
+    let mut reply = Vec::new();
+    Dubbo.reject(&error, &mut reply);
+    assert!(reply.is_empty(), "nobody to answer");
+}
+
+#[test]
+fn faults_have_their_status_and_never_an_empty_body() {
+    let to = ReplyTo { id: 9, token: u64::from(TWO_WAY_HESSIAN) };
+    for (fault, status) in [
+        (Fault::NoRoute, 60),
+        (Fault::Timeout, 31),
+        (Fault::Overloaded, 100),
+        (Fault::UpstreamReset, 80),
+        (Fault::NoHealthyEndpoint, 80),
+    ] {
+        let mut out = Vec::new();
+        assert_eq!(Dubbo.local_reply(to, fault, "because", &mut out), After::Keep);
+        let reply = decode_reply(&out).expect("a reply");
+        assert_eq!((reply.id, reply.status), (9, status));
+        assert_eq!(reply.value, Err("polyport: because".into()));
+        assert_eq!(out[2] & 0xe0, 0, "a plain response");
+    }
+}
+
+#[test]
+fn a_heartbeat_is_answered_with_the_two_way_flag_off() {
+    let input = request(0xe2, b"N");
+    let all = all_cuts(Side::Request, &input);
+    let mut out = Vec::new();
+    Dubbo.answer(&all.messages[0].head, &input, &mut out);
+    assert_eq!(out, b"\xda\xbb\x22\x14\0\0\0\0\0\0\0\x07\0\0\0\x01N");
+    let mut probe = Vec::new();
+    assert!(Dubbo.heartbeat(5, &mut probe));
+    assert_eq!(all_cuts(Side::Request, &probe).messages[0].head.kind, Kind::Heartbeat);
+}
+
+#[test]
+fn rewriting_the_id_touches_nothing_else() {
+    let mut out = Vec::new();
+    Call { interface: "a", method: "b", ..Call::default() }.encode(&mut out);
+    let mut changed = out.clone();
+    Dubbo.set_correlation(&mut changed, 0x0102_0304_0506_0708);
+    assert_eq!(changed[4..12], [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!((&changed[..4], &changed[12..]), (&out[..4], &out[12..]));
+}
+
+#[test]
+fn a_large_call_is_routed_by_what_its_front_says() {
+    let big = "x".repeat(200_000);
+    let mut input = Vec::new();
+    Call {
+        interface: "com.shop.Orders",
+        method: "store",
+        arguments: &[&big],
+        attachments: &[("tenant", "acme")],
+        ..Call::default()
+    }
+    .encode(&mut input);
+    let all = decode(Side::Request, &Limits::default(), &input, &[1, 100, 70_000]);
+    assert_eq!(value(&all, 0, "method"), "store");
+    assert_eq!(value(&all, 0, "attachment.tenant"), "", "behind a large argument");
+    assert_eq!(all.messages[0].bytes, input);
+}
+
+proptest! {
+    #[test]
+    fn any_split_of_any_calls_gives_the_same_messages(
+        calls in proptest::collection::vec(("[a-z.]{1,20}", "[a-z]{0,10}", "[a-z]{0,80}", any::<bool>()), 1..5),
+        cuts in proptest::collection::vec(0usize..800, 0..20),
+        whole in 16usize..400,
+    ) {
+        let mut input = Vec::new();
+        for (id, (interface, method, argument, oneway)) in calls.iter().enumerate() {
+            Call { id: id as u64, interface, method, arguments: &[argument], attachments: &[("tenant", argument)], oneway: *oneway, version: None }
+                .encode(&mut input);
+        }
+        let limits = Limits { whole, ..Limits::default() };
+        let all = decode(Side::Request, &limits, &input, &cuts);
+        prop_assert_eq!(all.error, None);
+        prop_assert_eq!(all.messages.len(), calls.len());
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(body in proptest::collection::vec(any::<u8>(), 0..200), flags in any::<u8>()) {
+        let interest = Interest::of(WANTED);
+        let codec = Dubbo.compile(&Limits::default(), &interest);
+        for input in [request(flags, &body), body.clone()] {
+            for side in [Side::Request, Side::Reply] {
+                transcript(codec.as_ref(), &interest, side, &input, &[3, 20]);
+            }
+            let _ = decode_reply(&input);
+        }
+    }
+}
