@@ -1,5 +1,16 @@
-//! Polyport, the proxy.
+//! Polyport, the proxy: one port, every protocol.
+//!
+//! A config ([`config`]) is compiled into a [`snapshot`]; [`Proxy::start`] runs it on
+//! worker threads ([`worker`]), each of which owns an [`engine`]: the part that knows how
+//! messages are exchanged, and does no I/O. [`cli`] is the command line. No module here
+//! knows a protocol by name, but the demo: protocols come from a
+//! [`Registry`](polyport_codecs::Registry), to which a program that links this crate
+//! may add its own.
+//!
+//! Read on: `docs/life-of-a-message.md` walks a call through the files.
 
+pub mod cli;
+pub mod config;
 pub mod engine;
 pub mod snapshot;
 pub mod worker;

@@ -1,3 +1,9 @@
-//! The command line.
+//! The `polyport` binary: the command line over every protocol of the registry.
 
-fn main() {}
+use std::process::ExitCode;
+
+use polyport_codecs::Registry;
+
+fn main() -> ExitCode {
+    polyport::cli::main(&Registry::builtin())
+}

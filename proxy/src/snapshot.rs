@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub buffers: Buffers,
     /// Enabled protocols, compiled for `interest` and `limits`.
     pub protocols: Vec<Enabled>,
+    /// Where the figures can be asked for, config section `[admin]`.
+    pub admin: Option<SocketAddr>,
 }
 
 /// A protocol with its codec compiled for this config.

@@ -17,4 +17,4 @@ pub mod table;
 pub use hash::{Ring, hash_key};
 pub use matcher::{Matcher, Predicate};
 pub use split::Split;
-pub use table::{Route, Table};
+pub use table::{Route, Shadow, Table, Verdict};

@@ -142,7 +142,10 @@ impl ReplyDecoder {
                 }
             }
             // A value is over: so may be those that it is part of.
-            while done {
+            if !done {
+                continue;
+            }
+            loop {
                 match self.open.last_mut() {
                     None => return Ok(true),
                     Some(Open::Values(left)) => {

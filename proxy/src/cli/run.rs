@@ -13,7 +13,7 @@ use crate::worker::{Proxy, StartError};
 ///
 /// # Errors
 /// Where it cannot start.
-pub fn run(snapshot: Snapshot) -> Result<ExitCode, StartError> {
+pub(super) fn run(snapshot: Snapshot) -> Result<ExitCode, StartError> {
     let snapshot = Arc::new(snapshot);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before the first listener is bound, so that no signal finds its default action.

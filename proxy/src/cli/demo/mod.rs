@@ -5,7 +5,7 @@
 //! proxy, run on their own thread, and know just enough to answer `redis-cli`, `curl`
 //! and `polyport call`. They are the only place of this crate that knows protocols by name.
 
-pub mod call;
+pub(super) mod call;
 mod dubbo;
 mod http;
 mod redis;
@@ -30,22 +30,22 @@ const PAUSE: std::time::Duration = std::time::Duration::from_millis(700);
 const CONFIG: &str = include_str!("demo.toml");
 
 /// What the demo was asked to do.
-pub struct Options {
+pub(super) struct Options {
     /// Where the proxy listens.
-    pub listen: SocketAddr,
+    pub(super) listen: SocketAddr,
     /// Ends after so many seconds; runs until it is stopped where there are none.
-    pub seconds: Option<u64>,
+    pub(super) seconds: Option<u64>,
     /// Makes no traffic of its own.
-    pub quiet: bool,
+    pub(super) quiet: bool,
     /// Shows lines without colours.
-    pub plain: bool,
+    pub(super) plain: bool,
 }
 
 /// Runs the demo.
 ///
 /// # Errors
 /// Where an address cannot be had.
-pub fn demo(registry: &Registry, options: &Options) -> io::Result<ExitCode> {
+pub(super) fn demo(registry: &Registry, options: &Options) -> io::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let servers = serve::Servers::start()?;
     let text = CONFIG

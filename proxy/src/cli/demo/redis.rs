@@ -48,17 +48,17 @@ impl Answer for Store {
                 integer(there.count() as i64, out);
             }
             (b"incr", 2) => {
-                let had = values.get(word(1)).map_or(Some(0), |value| {
-                    std::str::from_utf8(value).ok()?.parse::<i64>().ok()
-                });
+                let had = values
+                    .get(word(1))
+                    .map_or(Some(0), |value| std::str::from_utf8(value).ok()?.parse::<i64>().ok());
                 match had.and_then(|had| had.checked_add(1)) {
                     Some(now) => {
                         values.insert(word(1).to_vec(), now.to_string().into_bytes());
                         integer(now, out);
                     }
-                    None => out.extend_from_slice(
-                        b"-ERR value is not an integer or out of range\r\n",
-                    ),
+                    None => {
+                        out.extend_from_slice(b"-ERR value is not an integer or out of range\r\n")
+                    }
                 }
             }
             (b"dbsize", 1) => integer(values.len() as i64, out),

@@ -30,7 +30,9 @@ impl Show {
 
     pub(super) fn introduction(&self, address: SocketAddr, config: &str) {
         let port = address.port();
-        self.line(&self.paint(1, &format!("Polyport listens on {address}: one port, every protocol.")));
+        self.line(
+            &self.paint(1, &format!("Polyport listens on {address}: one port, every protocol.")),
+        );
         self.line("\nThe config it runs:\n");
         for line in config.lines() {
             self.line(&self.paint(2, &format!("    {line}")));
@@ -42,7 +44,9 @@ impl Show {
             format!("curl http://127.0.0.1:{port}/shop"),
             format!("curl -b beta=yes http://127.0.0.1:{port}/shop   # goes to green"),
             format!("polyport call dubbo 127.0.0.1:{port} com.shop.Orders find 42"),
-            format!("polyport call dubbo 127.0.0.1:{port} com.shop.Orders find 42 --attach tenant=acme"),
+            format!(
+                "polyport call dubbo 127.0.0.1:{port} com.shop.Orders find 42 --attach tenant=acme"
+            ),
         ] {
             self.line(&format!("    {}", self.paint(36, &command)));
         }

@@ -15,7 +15,7 @@ use crate::engine::{Action, Engine, Net, Written};
 use crate::snapshot::*;
 
 #[derive(Clone, Copy)]
-pub struct Plan {
+pub(super) struct Plan {
     clients: usize,
     requests: usize,
     /// Per mille of server steps that reset the connection, or refuse it.
@@ -27,21 +27,21 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn calm() -> Self {
+    pub(super) fn calm() -> Self {
         Self { clients: 5, requests: 20, resets: 0, leaves: 0, silences: 0 }
     }
-    pub fn stormy() -> Self {
+    pub(super) fn stormy() -> Self {
         Self { clients: 5, requests: 20, resets: 6, leaves: 4, silences: 10 }
     }
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    pub asked: usize,
-    pub answered: usize,
-    pub errors: usize,
+pub(super) struct Report {
+    pub(super) asked: usize,
+    pub(super) answered: usize,
+    pub(super) errors: usize,
     /// Asked on a connection that then ended without answering.
-    pub cut: usize,
+    pub(super) cut: usize,
 }
 
 /// The peer's half of one connection.
@@ -110,7 +110,7 @@ impl Net for World {
     }
 }
 
-pub fn snapshot(protocol: &'static Toy) -> Snapshot {
+pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
     let (limits, interest) = (Limits::default(), Interest::nothing());
     let codec = protocol.compile(&limits, &interest);
     let address: std::net::SocketAddr = ([127, 0, 0, 1], 1).into();
@@ -158,13 +158,14 @@ pub fn snapshot(protocol: &'static Toy) -> Snapshot {
             drain: Duration::from_secs(10),
         },
         buffers: Buffers { high: 512, out_of_turn: 1024, in_flight: 8, connections: 1000 },
+        admin: None,
         protocols: vec![Enabled { protocol, codec: codec.clone(), framing: codec }],
     }
 }
 
 use crate::snapshot::Action as Action_;
 
-pub fn simulate(protocol: &'static Toy, seed: u64, plan: Plan) -> Report {
+pub(super) fn simulate(protocol: &'static Toy, seed: u64, plan: Plan) -> Report {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut engine = Engine::new(Arc::new(snapshot(protocol)), seed, None);
     let mut world = World { clients: Vec::new(), servers: BTreeMap::new() };

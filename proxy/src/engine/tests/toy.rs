@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use polyport_codecs::*;
 
-pub struct Toy {
-    pub name: &'static str,
+pub(super) struct Toy {
+    pub(super) name: &'static str,
     exchange: Exchange,
 }
 
-pub static CORRELATED: Toy = Toy { name: "correlated", exchange: Exchange::Correlated };
-pub static PIPELINED: Toy = Toy { name: "pipelined", exchange: Exchange::Ordered { shared: true } };
-pub static ALONE: Toy = Toy { name: "alone", exchange: Exchange::Ordered { shared: false } };
+pub(super) static CORRELATED: Toy = Toy { name: "correlated", exchange: Exchange::Correlated };
+pub(super) static PIPELINED: Toy =
+    Toy { name: "pipelined", exchange: Exchange::Ordered { shared: true } };
+pub(super) static ALONE: Toy = Toy { name: "alone", exchange: Exchange::Ordered { shared: false } };
 
-pub fn id_of(line: &[u8]) -> u64 {
+pub(super) fn id_of(line: &[u8]) -> u64 {
     u64::from_str_radix(std::str::from_utf8(&line[..16]).unwrap_or("0"), 16).unwrap_or(0)
 }
 

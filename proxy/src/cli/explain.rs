@@ -1,0 +1,202 @@
+//! `polyport explain`: which route, and why.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use polyport_codecs::{Detection, Interest, Metadata, Registry, Side, Step, View, detect};
+use polyport_router::Verdict;
+use serde_json::json;
+
+use super::{Explain, load};
+use crate::snapshot::{Action, Snapshot};
+
+/// Routes that are shown before the one that matches, at most.
+const SHOWN: usize = 20;
+
+pub(super) fn explain(options: &Explain, registry: &Registry) -> Result<ExitCode, String> {
+    let snapshot = load(&options.config, registry)?;
+    let mut metadata = Metadata::new(&snapshot.interest);
+    let bytes = match &options.frame {
+        Some(path) => std::fs::read(path)
+            .map_err(|error| format!("error: cannot read {}: {error}", path.display()))?,
+        None => Vec::new(),
+    };
+    if options.frame.is_some() {
+        frame(options, &bytes, &snapshot, &mut metadata)?;
+    } else {
+        facts(options, &snapshot, registry, &mut metadata)?;
+    }
+    let view = metadata.view(&bytes);
+    let verdicts = snapshot.routes.explain(&view);
+    let matched = verdicts.last().filter(|last| last.failed.is_none());
+    let text = if options.json {
+        as_json(&snapshot, &verdicts, &view)
+    } else {
+        as_text(&snapshot, &verdicts, &view)
+    };
+    writeln!(std::io::stdout(), "{text}").map_err(|error| error.to_string())?;
+    Ok(if matched.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn facts(
+    options: &Explain,
+    snapshot: &Snapshot,
+    registry: &Registry,
+    metadata: &mut Metadata,
+) -> Result<(), String> {
+    for fact in &options.facts {
+        let (key, value) =
+            fact.split_once('=').ok_or_else(|| format!("error: `{fact}` is not key=value"))?;
+        let keys = registry.keys();
+        let known = key == "listener"
+            || key.starts_with("source.")
+            || keys
+                .iter()
+                .any(|spec| spec.name == key || spec.family && key.starts_with(spec.name));
+        if !known {
+            return Err(format!("error: no protocol has a key `{key}`"));
+        }
+        // A key that no rule asks for changes nothing.
+        if let Some(slot) = snapshot.interest.slot(key) {
+            metadata.set_text(slot, value.as_bytes());
+        }
+    }
+    Ok(())
+}
+
+fn frame(
+    options: &Explain,
+    bytes: &[u8],
+    snapshot: &Snapshot,
+    metadata: &mut Metadata,
+) -> Result<(), String> {
+    let protocols: Vec<_> = snapshot.protocols.iter().map(|enabled| enabled.protocol).collect();
+    let name = match (&options.protocol, detect(&protocols, bytes)) {
+        (Some(name), _) => name.as_str(),
+        (None, Detection::Matched(protocol)) => protocol.name(),
+        (None, _) => {
+            return Err("error: the bytes tell no protocol; name it with --protocol".into());
+        }
+    };
+    let enabled = snapshot
+        .protocols
+        .iter()
+        .find(|enabled| enabled.protocol.name() == name)
+        .ok_or_else(|| format!("error: unknown protocol `{name}`"))?;
+    if let Some(slot) = snapshot.facts.protocol {
+        metadata.keep(slot, name.as_bytes());
+    }
+    match enabled.codec.decoder(Side::Request).decode(bytes, metadata) {
+        Ok(Step::Head(_)) => Ok(()),
+        Ok(_) => Err("error: the file ends before the message's head does".into()),
+        Err(error) => Err(format!("error: {error}")),
+    }
+}
+
+fn key(interest: &Interest, slot: polyport_codecs::Slot) -> &str {
+    interest.names().nth(usize::from(slot.0)).unwrap_or("?")
+}
+
+fn value(view: &View<'_>, slot: polyport_codecs::Slot) -> String {
+    view.get(slot).map_or("absent".to_owned(), |value| format!("\"{}\"", value.escape_ascii()))
+}
+
+fn as_text(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    let routes = snapshot.routes.routes();
+    let matched = verdicts.last().filter(|last| last.failed.is_none());
+    match matched.and_then(|last| routes.get(last.route)) {
+        None => lines.push("no route matches: the message is answered with an error".into()),
+        Some(route) => {
+            lines.push(format!("route \"{}\"", route.name));
+            for predicate in &route.when {
+                let (slot, matcher) = (predicate.slot, &predicate.matcher);
+                let key = key(&snapshot.interest, slot);
+                lines.push(format!("  as {key} = {} is {matcher}", value(view, slot)));
+            }
+            if route.when.is_empty() {
+                lines.push("  as it matches everything".into());
+            }
+            match &route.then {
+                Action::Deny => lines.push("  denied".into()),
+                Action::Forward(forward) => {
+                    let timeout = forward.timeout.unwrap_or(snapshot.timeouts.request);
+                    for (at, target) in forward.targets.iter().enumerate() {
+                        let Some(cluster) = snapshot.clusters.get(target.cluster) else { continue };
+                        let endpoints: Vec<String> = target
+                            .endpoints
+                            .iter()
+                            .filter_map(|at| cluster.endpoints.get(*at))
+                            .map(|endpoint| endpoint.address.to_string())
+                            .collect();
+                        let share = forward.split.share(at) * 100.0;
+                        lines.push(format!(
+                            "  {share:.0}% to cluster \"{}\" ({:?}): {}",
+                            cluster.name,
+                            cluster.balance,
+                            endpoints.join(", ")
+                        ));
+                    }
+                    lines.push(format!("  timeout {timeout:?}"));
+                }
+            }
+        }
+    }
+    let failed: Vec<&Verdict> =
+        verdicts.iter().filter(|verdict| verdict.failed.is_some()).collect();
+    if !failed.is_empty() {
+        lines.push("not chosen:".into());
+    }
+    for verdict in failed.iter().take(SHOWN) {
+        let Some(route) = routes.get(verdict.route) else { continue };
+        let Some(predicate) = verdict.failed.and_then(|at| route.when.get(at)) else { continue };
+        let key = key(&snapshot.interest, predicate.slot);
+        let value = value(view, predicate.slot);
+        lines.push(format!("  \"{}\": {key} = {value} is not {}", route.name, predicate.matcher));
+    }
+    if failed.len() > SHOWN {
+        lines.push(format!("  and {} more", failed.len() - SHOWN));
+    }
+    lines.join("\n")
+}
+
+fn as_json(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String {
+    let routes = snapshot.routes.routes();
+    let matched = verdicts.last().filter(|last| last.failed.is_none());
+    let route = matched.and_then(|last| routes.get(last.route));
+    let targets: Vec<_> = match route.map(|route| &route.then) {
+        Some(Action::Forward(forward)) => forward
+            .targets
+            .iter()
+            .enumerate()
+            .filter_map(|(at, target)| {
+                let cluster = snapshot.clusters.get(target.cluster)?;
+                let endpoints = target.endpoints.iter().filter_map(|at| cluster.endpoints.get(*at));
+                let endpoints: Vec<_> = endpoints.map(|e| e.address.to_string()).collect();
+                let share = forward.split.share(at);
+                Some(json!({ "cluster": cluster.name, "share": share, "endpoints": endpoints }))
+            })
+            .collect(),
+        _ => Vec::new(),
+    };
+    let why: Vec<_> = route
+        .map(|route| &route.when[..])
+        .unwrap_or_default()
+        .iter()
+        .map(|predicate| {
+            let value = view.get(predicate.slot).map(|value| value.escape_ascii().to_string());
+            json!({
+                "key": key(&snapshot.interest, predicate.slot),
+                "value": value,
+                "matcher": predicate.matcher.to_string(),
+            })
+        })
+        .collect();
+    json!({
+        "route": route.map(|route| &route.name),
+        "denied": route.is_some_and(|route| matches!(route.then, Action::Deny)),
+        "why": why,
+        "targets": targets,
+    })
+    .to_string()
+}

@@ -1,0 +1,226 @@
+//! The command line: one file a verb.
+
+mod check;
+mod decode;
+mod demo;
+mod explain;
+mod run;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use polyport_codecs::{Registry, Side};
+
+use crate::config::{self, Diagnostic};
+use crate::snapshot::Snapshot;
+
+/// One port, every protocol: an L7 proxy that routes Redis, HTTP, Dubbo and more
+/// by what their messages say.
+#[derive(Debug, Parser)]
+#[command(name = "polyport", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Runs the proxy until SIGTERM or SIGINT, then finishes what is in flight.
+    #[command(
+        after_help = "Example:\n  polyport run -c polyport.toml\n\nThe log goes to standard error; POLYPORT_LOG=debug says more."
+    )]
+    Run {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Worker threads, instead of what the config says.
+        #[arg(long)]
+        workers: Option<usize>,
+    },
+    /// Says everything that is wrong with a config, and where.
+    #[command(
+        after_help = "Example:\n  polyport check -c polyport.toml\n\nExit status: 0 where the config can be used, 1 where not."
+    )]
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Says which route a message would take, and why.
+    #[command(
+        after_help = "Examples:\n  polyport explain -c polyport.toml protocol=redis command=get key=user:42\n  polyport explain -c polyport.toml --frame call.bin\n\nExit status: 0 where a route matches, 1 where none does."
+    )]
+    Explain(Explain),
+    /// Shows the messages in captured bytes, with their metadata.
+    #[command(
+        after_help = "Examples:\n  printf 'PING\\r\\n' | polyport decode\n  polyport decode --format json --side reply --protocol redis replies.bin"
+    )]
+    Decode(Decode),
+    /// Starts small servers and the proxy before them, and shows what it routes.
+    Demo {
+        /// Where to listen.
+        #[arg(long, default_value = "127.0.0.1:7000")]
+        listen: SocketAddr,
+        /// Ends after so many seconds.
+        #[arg(long)]
+        seconds: Option<u64>,
+        /// Makes no traffic of its own.
+        #[arg(long)]
+        quiet: bool,
+        /// No colours.
+        #[arg(long)]
+        plain: bool,
+    },
+    /// Makes one call, for protocols that have no client of that sort.
+    #[command(subcommand)]
+    Call(Call),
+}
+
+#[derive(Debug, Subcommand)]
+enum Call {
+    /// Calls a Dubbo service whose arguments are strings.
+    #[command(
+        after_help = "Example:\n  polyport call dubbo 127.0.0.1:7000 com.shop.Orders find 42 --attach tenant=acme"
+    )]
+    Dubbo {
+        /// Where: host:port.
+        address: String,
+        /// The service's interface.
+        interface: String,
+        /// The method.
+        method: String,
+        /// Its arguments.
+        arguments: Vec<String>,
+        /// An attachment, name=value.
+        #[arg(long, value_name = "NAME=VALUE")]
+        attach: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The config file.
+    #[arg(short, long, value_name = "FILE", default_value = "polyport.toml")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Explain {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// What the message says: key=value.
+    #[arg(value_name = "KEY=VALUE", conflicts_with = "frame")]
+    facts: Vec<String>,
+    /// A file with the bytes of a message instead.
+    #[arg(long, value_name = "FILE")]
+    frame: Option<PathBuf>,
+    /// The protocol of the bytes, where they do not tell.
+    #[arg(long)]
+    protocol: Option<String>,
+    /// JSON instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Decode {
+    /// The file; standard input where there is none, or for `-`.
+    file: Option<PathBuf>,
+    /// The protocol; detected where it is not given.
+    #[arg(long)]
+    protocol: Option<String>,
+    /// Who wrote the bytes.
+    #[arg(long, value_enum, default_value = "request")]
+    side: WrittenBy,
+    /// How to show them.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum WrittenBy {
+    /// The client.
+    Request,
+    /// The server.
+    Reply,
+}
+
+impl From<WrittenBy> for Side {
+    fn from(by: WrittenBy) -> Self {
+        match by {
+            WrittenBy::Request => Self::Request,
+            WrittenBy::Reply => Self::Reply,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// One line a message.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Runs the command line over the protocols of `registry`; a program that adds its
+/// own has only this to call.
+pub fn main(registry: &Registry) -> ExitCode {
+    let cli = Cli::parse();
+    start_log();
+    let done = match cli.verb {
+        Verb::Run { config, workers } => load(&config, registry).and_then(|mut snapshot| {
+            if let Some(workers) = workers {
+                snapshot.workers = workers.max(1);
+            }
+            run::run(snapshot).map_err(|error| error.to_string())
+        }),
+        Verb::Check { config } => check::check(&config, registry),
+        Verb::Explain(options) => explain::explain(&options, registry),
+        Verb::Decode(options) => decode::decode(&options, registry),
+        Verb::Demo { listen, seconds, quiet, plain } => {
+            let options = demo::Options { listen, seconds, quiet, plain };
+            demo::demo(registry, &options).map_err(|error| error.to_string())
+        }
+        Verb::Call(Call::Dubbo { address, interface, method, arguments, attach }) => {
+            demo::call::dubbo(&address, &interface, &method, &arguments, &attach)
+        }
+    };
+    done.unwrap_or_else(|problem| {
+        let _ = writeln!(std::io::stderr(), "{problem}");
+        ExitCode::FAILURE
+    })
+}
+
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("POLYPORT_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A program that has its own log keeps it.
+    let _ = log.try_init();
+}
+
+/// Reads and compiles a config; warnings go to standard error.
+fn load(file: &ConfigFile, registry: &Registry) -> Result<Snapshot, String> {
+    let path = file.config.display().to_string();
+    let text = std::fs::read_to_string(&file.config)
+        .map_err(|error| format!("error: cannot read {path}: {error}"))?;
+    match config::compile(&text, &path, registry) {
+        Ok((snapshot, warnings)) => {
+            show(&warnings);
+            Ok(snapshot)
+        }
+        Err(errors) => {
+            show(&errors);
+            let count = errors.iter().filter(|e| e.severity == config::Severity::Error).count();
+            let plural = if count == 1 { "" } else { "s" };
+            Err(format!("{path}: {count} error{plural}"))
+        }
+    }
+}
+
+fn show(diagnostics: &[Diagnostic]) {
+    for diagnostic in diagnostics {
+        let _ = writeln!(std::io::stderr(), "{diagnostic}\n");
+    }
+}

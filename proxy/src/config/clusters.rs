@@ -1,0 +1,172 @@
+//! `[[cluster]]`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::Duration;
+
+use polyport_codecs::{Interest, Registry};
+use toml::de::DeValue;
+
+use super::Resolve;
+use super::diagnostic::suggest;
+use super::matchers::known_key;
+use super::reader::{Reader, Value};
+use super::settings::ClusterDefaults;
+use crate::snapshot::{Balance, Cluster, Endpoint};
+
+/// The clusters, and where each stands.
+pub(super) struct Clusters {
+    pub(super) list: Vec<Cluster>,
+    pub(super) spans: Vec<Range<usize>>,
+}
+
+pub(super) fn read(
+    root: &mut Reader<'_, '_>,
+    registry: &Registry,
+    interest: &mut Interest,
+    resolve: Resolve<'_>,
+    defaults: &ClusterDefaults,
+) -> Clusters {
+    let mut clusters = Clusters { list: Vec::new(), spans: Vec::new() };
+    for section in root.sections("cluster", "[[cluster]]") {
+        section.finish(&[
+            "name",
+            "endpoints",
+            "balance",
+            "connect-timeout",
+            "connections",
+            "max-connections",
+            "max-requests",
+            "idle-timeout",
+            "heartbeat",
+        ]);
+        let Some((name, span)) = section.required("name", "\"orders\"") else { continue };
+        if clusters.list.iter().any(|had| had.name == name) {
+            section.source.error(span.clone(), format!("two clusters are called `{name}`"), None);
+        }
+        let endpoints = endpoints(&section, resolve);
+        let number = |key: &str, default: usize| {
+            section.integer(key, 1..=1 << 20).map_or(default, |number| number as usize)
+        };
+        let duration = |key: &str, default: Duration| section.duration(key).unwrap_or(default);
+        clusters.list.push(Cluster {
+            name: name.to_owned(),
+            endpoints,
+            balance: balance(&section, registry, interest),
+            connect_timeout: duration("connect-timeout", defaults.connect_timeout),
+            connections: number("connections", 1),
+            max_connections: number("max-connections", 1024),
+            max_requests: number("max-requests", 65_536),
+            idle_timeout: duration("idle-timeout", Duration::from_secs(60)),
+            heartbeat: duration("heartbeat", Duration::from_secs(15)),
+        });
+        clusters.spans.push(span);
+    }
+    clusters
+}
+
+fn endpoints(section: &Reader<'_, '_>, resolve: Resolve<'_>) -> Vec<Endpoint> {
+    let example = "endpoints = [\"127.0.0.1:6379\"]";
+    let Some(value) = section.get("endpoints") else {
+        let message = "[[cluster]] without `endpoints`".to_owned();
+        section.source.error(section.span.clone(), message, Some(format!("add {example}")));
+        return Vec::new();
+    };
+    let DeValue::Array(array) = value.get_ref() else {
+        section.wrong(value, "an array of endpoints");
+        return Vec::new();
+    };
+    if array.is_empty() {
+        let message = "a cluster without endpoints".to_owned();
+        section.source.error(value.span(), message, Some(format!("write {example}")));
+    }
+    let mut all = Vec::new();
+    for value in array {
+        all.extend(endpoint(section, value, resolve));
+    }
+    all
+}
+
+fn endpoint(section: &Reader<'_, '_>, value: &Value<'_>, resolve: Resolve<'_>) -> Vec<Endpoint> {
+    let (mut weight, mut labels) = (1, BTreeMap::new());
+    let (text, span) = match value.get_ref() {
+        DeValue::String(text) => (text.as_ref(), value.span()),
+        DeValue::Table(table) => {
+            let endpoint = Reader::new(section.source, table, value.span(), "an endpoint");
+            endpoint.finish(&["address", "weight", "labels"]);
+            weight = endpoint.integer("weight", 1..=10_000).unwrap_or(1) as u32;
+            if let Some(section) = endpoint.section("labels", "labels") {
+                for (key, _, value) in section.entries() {
+                    match value.get_ref() {
+                        DeValue::String(text) => {
+                            labels.insert(key.to_owned(), text.to_string());
+                        }
+                        _ => section.wrong(value, "a string"),
+                    }
+                }
+            }
+            match endpoint.required("address", "\"127.0.0.1:6379\"") {
+                Some(found) => found,
+                None => return Vec::new(),
+            }
+        }
+        _ => {
+            section.wrong(value, "\"host:port\" or { address = \"host:port\" }");
+            return Vec::new();
+        }
+    };
+    let addresses = match text.parse::<SocketAddr>() {
+        Ok(address) => Ok(vec![address]),
+        Err(_) if !text.contains(':') => {
+            let help = Some(format!("write \"{text}:PORT\""));
+            section.source.error(span, format!("`{text}` has no port"), help);
+            return Vec::new();
+        }
+        Err(_) => resolve(text),
+    };
+    match addresses {
+        Ok(addresses) if !addresses.is_empty() => addresses
+            .into_iter()
+            .map(|address| Endpoint { address, weight, labels: labels.clone() })
+            .collect(),
+        Ok(_) => {
+            section.source.error(span, format!("`{text}` has no address"), None);
+            Vec::new()
+        }
+        Err(error) => {
+            section.source.error(span, format!("cannot find `{text}`: {error}"), None);
+            Vec::new()
+        }
+    }
+}
+
+fn balance(section: &Reader<'_, '_>, registry: &Registry, interest: &mut Interest) -> Balance {
+    const WAYS: [&str; 3] = ["round-robin", "least-request", "random"];
+    let Some(value) = section.get("balance") else { return Balance::RoundRobin };
+    match value.get_ref() {
+        DeValue::String(way) => match way.as_ref() {
+            "round-robin" => return Balance::RoundRobin,
+            "least-request" => return Balance::LeastRequest,
+            "random" => return Balance::Random,
+            other => {
+                let help = suggest(other, WAYS).unwrap_or_else(|| {
+                    format!("there are {} and {{ hash = \"key\" }}", WAYS.join(", "))
+                });
+                let message = format!("unknown balance `{other}`");
+                section.source.error(value.span(), message, Some(help));
+            }
+        },
+        DeValue::Table(table) => {
+            let hash = Reader::new(section.source, table, value.span(), "balance");
+            hash.finish(&["hash"]);
+            if let Some((key, span)) = hash.required("hash", "\"key\"")
+                && known_key(section.source, registry, None, key, span)
+            {
+                return Balance::Hash(interest.add(key));
+            }
+        }
+        _ => section.wrong(value, "a way to balance, or { hash = \"key\" }"),
+    }
+    Balance::RoundRobin
+}

@@ -1,0 +1,152 @@
+//! From TOML to a [`Snapshot`]: every mistake is found in one go, each with its
+//! place, its line and what to write instead.
+//!
+//! The text is parsed by `toml` into values that know where they stand;
+//! [`reader`] walks a table and notes what nobody asked for. Each section has a file:
+//! [`listeners`], [`clusters`], [`routes`] with [`matchers`], [`settings`].
+
+mod clusters;
+mod diagnostic;
+mod listeners;
+mod matchers;
+mod reader;
+mod routes;
+mod settings;
+mod values;
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+use polyport_codecs::{Interest, KeySpec, Registry};
+use polyport_router::Table;
+
+pub use diagnostic::{Diagnostic, Severity};
+use reader::{Reader, Source};
+
+use crate::snapshot::{Enabled, Facts, Snapshot};
+
+/// Keys that the proxy fills itself, beside those of the codecs.
+pub const FACTS: &[KeySpec] = &[
+    KeySpec::key("listener", "name of the listener that took the connection", "edge"),
+    KeySpec::key("source.ip", "the client's address", "10.1.2.3"),
+    KeySpec::key("source.port", "the client's port", "51234"),
+];
+
+/// A name for opaque connections in rules on `protocol`.
+const TCP: &str = "tcp";
+
+/// Finds the addresses of `host:port`.
+pub type Resolve<'a> = &'a dyn Fn(&str) -> std::io::Result<Vec<SocketAddr>>;
+
+/// Compiles a config; the warnings beside the snapshot, or every error there is.
+///
+/// # Errors
+/// All that is wrong with the text, in the order it stands there.
+pub fn compile(
+    text: &str,
+    file: &str,
+    registry: &Registry,
+) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
+    compile_with(text, file, registry, &|name| Ok(name.to_socket_addrs()?.collect()))
+}
+
+/// As [`compile`], with another way to find addresses.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_with(
+    text: &str,
+    file: &str,
+    registry: &Registry,
+    resolve: Resolve<'_>,
+) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let source = Source::new(text, file);
+    let root = match toml::de::DeTable::parse(text) {
+        Ok(root) => root,
+        Err(error) => {
+            let span = error.span().unwrap_or(0..0);
+            source.error(span, error.message().trim().to_owned(), None);
+            return Err(source.finish());
+        }
+    };
+    let span = root.span();
+    let mut root = Reader::new(&source, root.get_ref(), span.clone(), "the config");
+
+    let limits = settings::limits(&mut root);
+    let (timeouts, request_defaults) = settings::defaults(&mut root);
+    let buffers = settings::buffers(&limits);
+    let workers = settings::workers(&mut root);
+    let admin = settings::admin(&mut root);
+    let (listeners, enabled) = listeners::read(&mut root, registry);
+    let mut interest = Interest::nothing();
+    let clusters = clusters::read(&mut root, registry, &mut interest, resolve, &request_defaults);
+    let routes = routes::read(&mut root, registry, &clusters, &mut interest);
+    root.finish(&["workers", "listener", "cluster", "route", "defaults", "limits", "admin"]);
+
+    if listeners.is_empty() && !source.failed() {
+        let help = "add [[listener]] with address = \"0.0.0.0:7000\"";
+        source.error(0..0, "no listener: nothing would be served".into(), Some(help.into()));
+    }
+    let table = Table::compile(routes.routes);
+    for shadow in table.shadowed() {
+        let (Some(span), Some(by)) =
+            (routes.spans.get(shadow.route), table.routes().get(shadow.by))
+        else {
+            continue;
+        };
+        let what = format!("this route is never chosen: `{}` matches first", by.name);
+        source.warn(span.clone(), what, Some("move it up, or narrow the other".into()));
+    }
+    for (at, cluster) in clusters.list.iter().enumerate() {
+        if !source.failed() && !routes.used.contains(&at) {
+            let span = clusters.spans.get(at).cloned().unwrap_or(0..0);
+            source.warn(span, format!("no route sends to cluster `{}`", cluster.name), None);
+        }
+    }
+    if source.failed() {
+        return Err(source.finish());
+    }
+    let facts = Facts {
+        listener: interest.slot("listener"),
+        source_ip: interest.slot("source.ip"),
+        source_port: interest.slot("source.port"),
+        protocol: interest.slot("protocol"),
+    };
+    let protocols = enabled
+        .into_iter()
+        .map(|protocol| Enabled {
+            protocol,
+            codec: protocol.compile(&limits.codec, &interest),
+            framing: protocol.compile(&limits.codec, &Interest::nothing()),
+        })
+        .collect();
+    let snapshot = Snapshot {
+        workers,
+        listeners,
+        clusters: clusters.list,
+        routes: table,
+        interest,
+        facts,
+        limits: limits.codec,
+        timeouts,
+        buffers,
+        protocols,
+        admin,
+    };
+    Ok((snapshot, source.finish()))
+}
+
+/// As [`compile`], shared.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_shared(
+    text: &str,
+    file: &str,
+    registry: &Registry,
+) -> Result<Arc<Snapshot>, Vec<Diagnostic>> {
+    compile(text, file, registry).map(|(snapshot, _)| Arc::new(snapshot))
+}
+
+#[cfg(test)]
+mod tests;

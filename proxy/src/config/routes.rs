@@ -1,0 +1,168 @@
+//! `[[route]]`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use polyport_codecs::{Interest, Registry};
+use polyport_router::{Ring, Route, Split};
+use toml::de::DeValue;
+
+use super::clusters::Clusters;
+use super::diagnostic::suggest;
+use super::matchers::{known_key, predicates};
+use super::reader::{Reader, Value};
+use crate::snapshot::{Action, Balance, Forward, Target};
+
+/// The routes, where each stands, and the clusters that some route sends to.
+pub(super) struct Routes {
+    pub(super) routes: Vec<Route<Action>>,
+    pub(super) spans: Vec<Range<usize>>,
+    pub(super) used: BTreeSet<usize>,
+}
+
+pub(super) fn read(
+    root: &mut Reader<'_, '_>,
+    registry: &Registry,
+    clusters: &Clusters,
+    interest: &mut Interest,
+) -> Routes {
+    let mut all = Routes { routes: Vec::new(), spans: Vec::new(), used: BTreeSet::new() };
+    let mut names = BTreeSet::new();
+    for section in root.sections("route", "[[route]]") {
+        section.finish(&["name", "match", "to", "timeout", "sticky", "deny"]);
+        let name = section.string("name");
+        let span = name.as_ref().map_or(section.span.clone(), |(_, span)| span.clone());
+        if let Some((name, span)) = &name
+            && !names.insert(*name)
+        {
+            section.source.error(span.clone(), format!("two routes are called `{name}`"), None);
+        }
+        let when = section
+            .section("match", "match")
+            .map(|section| predicates(&section, registry, interest))
+            .unwrap_or_default();
+        let deny = section.boolean("deny").unwrap_or(false);
+        let then = match (section.get("to"), deny) {
+            (Some(value), true) => {
+                let message = "a route that denies sends nowhere".to_owned();
+                section.source.error(value.span(), message, Some("remove `to` or `deny`".into()));
+                Some(Action::Deny)
+            }
+            (None, true) => Some(Action::Deny),
+            (None, false) => {
+                let help = "add to = \"CLUSTER\", or deny = true";
+                let message = "[[route]] without `to`".to_owned();
+                section.source.error(span.clone(), message, Some(help.into()));
+                None
+            }
+            (Some(value), false) => {
+                forward(&section, value, registry, clusters, interest, &mut all.used)
+            }
+        };
+        if let Some(then) = then {
+            let name =
+                name.map_or_else(|| format!("route {}", all.routes.len() + 1), |n| n.0.into());
+            all.routes.push(Route { name, when, then });
+            all.spans.push(span);
+        }
+    }
+    all
+}
+
+fn forward(
+    section: &Reader<'_, '_>,
+    to: &Value<'_>,
+    registry: &Registry,
+    clusters: &Clusters,
+    interest: &mut Interest,
+    used: &mut BTreeSet<usize>,
+) -> Option<Action> {
+    let one = [to];
+    let arms: Vec<&Value<'_>> = match to.get_ref() {
+        DeValue::Array(array) => array.iter().collect(),
+        _ => one.to_vec(),
+    };
+    let (mut weights, mut targets) = (Vec::new(), Vec::new());
+    for value in arms {
+        let (weight, target) = arm(section, value, clusters)?;
+        used.insert(target.cluster);
+        weights.push(weight);
+        targets.push(target);
+    }
+    let Some(split) = Split::new(weights) else {
+        let message = "no share of this route is above 0".to_owned();
+        section.source.error(to.span(), message, Some("give a weight of at least 1".into()));
+        return None;
+    };
+    let sticky = section.string("sticky").and_then(|(key, span)| {
+        known_key(section.source, registry, None, key, span).then(|| interest.add(key))
+    });
+    Some(Action::Forward(Forward { split, targets, sticky, timeout: section.duration("timeout") }))
+}
+
+fn arm(section: &Reader<'_, '_>, value: &Value<'_>, clusters: &Clusters) -> Option<(u32, Target)> {
+    let mut weight = 1;
+    let mut labels: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut labels_span = value.span();
+    let (name, span) = match value.get_ref() {
+        DeValue::String(name) => (name.as_ref(), value.span()),
+        DeValue::Table(table) => {
+            let arm = Reader::new(section.source, table, value.span(), "a target");
+            arm.finish(&["cluster", "labels", "weight"]);
+            weight = arm.integer("weight", 0..=1_000_000).unwrap_or(1) as u32;
+            if let Some(wanted) = arm.section("labels", "labels") {
+                labels_span = wanted.span.clone();
+                for (key, _, value) in wanted.entries() {
+                    match value.get_ref() {
+                        DeValue::String(text) => {
+                            labels.insert(key, text.as_ref());
+                        }
+                        _ => wanted.wrong(value, "a string"),
+                    }
+                }
+            }
+            arm.required("cluster", "\"orders\"")?
+        }
+        _ => {
+            section.wrong(value, "a cluster's name, or { cluster = \"name\" }");
+            return None;
+        }
+    };
+    let Some(cluster) = clusters.list.iter().position(|cluster| cluster.name == name) else {
+        let names = clusters.list.iter().map(|cluster| cluster.name.as_str());
+        let help = suggest(name, names.clone()).or_else(|| {
+            let names: Vec<&str> = names.collect();
+            Some(if names.is_empty() {
+                "there are no clusters".into()
+            } else {
+                format!("there are {}", names.join(", "))
+            })
+        });
+        section.source.error(span, format!("no cluster is called `{name}`"), help);
+        return None;
+    };
+    let settings = clusters.list.get(cluster)?;
+    let fits = |at: &usize| {
+        settings.endpoints.get(*at).is_some_and(|endpoint| {
+            let has = |(key, want): (&&str, &&str)| {
+                endpoint.labels.get(*key).is_some_and(|have| have == want)
+            };
+            labels.iter().all(has)
+        })
+    };
+    let endpoints: Vec<usize> = (0..settings.endpoints.len()).filter(fits).collect();
+    if endpoints.is_empty() && !settings.endpoints.is_empty() {
+        let message = format!("no endpoint of `{name}` has these labels");
+        section.source.error(labels_span, message, None);
+        return None;
+    }
+    let ring = matches!(settings.balance, Balance::Hash(_)).then(|| {
+        let members: Vec<(String, u32)> = endpoints
+            .iter()
+            .filter_map(|at| settings.endpoints.get(*at))
+            .map(|endpoint| (endpoint.address.to_string(), endpoint.weight))
+            .collect();
+        Ring::new(members.iter().map(|(name, weight)| (name.as_str(), *weight)))
+    });
+    Some((weight, Target { cluster, endpoints, ring }))
+}

@@ -1,0 +1,119 @@
+//! `workers`, `[defaults]`, `[limits]`, `[admin]`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::reader::Reader;
+use crate::snapshot::{Buffers, Timeouts};
+
+/// What `[limits]` says.
+pub(super) struct AllLimits {
+    pub(super) codec: polyport_codecs::Limits,
+    buffers: Buffers,
+}
+
+/// What clusters have where they say nothing else.
+pub(super) struct ClusterDefaults {
+    pub(super) connect_timeout: Duration,
+}
+
+pub(super) fn limits(root: &mut Reader<'_, '_>) -> AllLimits {
+    let mut codec = polyport_codecs::Limits::default();
+    let mut buffers =
+        Buffers { high: 64 << 10, out_of_turn: 8 << 20, in_flight: 1024, connections: 65_536 };
+    if let Some(section) = root.section("limits", "[limits]") {
+        let size = |key: &str, place: &mut usize| {
+            if let Some(size) = section.size(key) {
+                *place = usize::try_from(size).unwrap_or(usize::MAX);
+            }
+        };
+        size("head", &mut codec.head);
+        size("whole-message", &mut codec.whole);
+        size("request-line", &mut codec.request_line);
+        size("buffer", &mut buffers.high);
+        size("out-of-turn", &mut buffers.out_of_turn);
+        if let Some(frame) = section.size("frame") {
+            codec.frame = frame;
+        }
+        let count = |key: &str, place: &mut usize| {
+            if let Some(count) = section.integer(key, 1..=1 << 31) {
+                *place = count as usize;
+            }
+        };
+        count("depth", &mut codec.depth);
+        count("elements", &mut codec.elements);
+        count("headers", &mut codec.headers);
+        count("in-flight", &mut buffers.in_flight);
+        count("connections", &mut buffers.connections);
+        section.finish(&[
+            "head",
+            "whole-message",
+            "request-line",
+            "buffer",
+            "out-of-turn",
+            "frame",
+            "depth",
+            "elements",
+            "headers",
+            "in-flight",
+            "connections",
+        ]);
+    }
+    AllLimits { codec, buffers }
+}
+
+pub(super) fn buffers(limits: &AllLimits) -> Buffers {
+    limits.buffers
+}
+
+pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults) {
+    let mut timeouts = Timeouts {
+        request: Duration::from_secs(15),
+        idle: Duration::from_secs(3600),
+        read: Duration::from_secs(30),
+        write: Duration::from_secs(30),
+        drain: Duration::from_secs(30),
+    };
+    let mut clusters = ClusterDefaults { connect_timeout: Duration::from_secs(1) };
+    if let Some(section) = root.section("defaults", "[defaults]") {
+        let set = |key: &str, place: &mut Duration| {
+            if let Some(duration) = section.duration(key) {
+                *place = duration;
+            }
+        };
+        set("timeout", &mut timeouts.request);
+        set("idle-timeout", &mut timeouts.idle);
+        set("read-timeout", &mut timeouts.read);
+        set("write-timeout", &mut timeouts.write);
+        set("drain-timeout", &mut timeouts.drain);
+        set("connect-timeout", &mut clusters.connect_timeout);
+        section.finish(&[
+            "timeout",
+            "idle-timeout",
+            "read-timeout",
+            "write-timeout",
+            "drain-timeout",
+            "connect-timeout",
+        ]);
+    }
+    (timeouts, clusters)
+}
+
+/// One worker a core, unless told otherwise.
+pub(super) fn workers(root: &mut Reader<'_, '_>) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    root.integer("workers", 1..=1024).map_or(cores, |workers| workers as usize)
+}
+
+pub(super) fn admin(root: &mut Reader<'_, '_>) -> Option<SocketAddr> {
+    let section = root.section("admin", "[admin]")?;
+    section.finish(&["address"]);
+    let (text, span) = section.required("address", "\"127.0.0.1:7001\"")?;
+    let address: Option<SocketAddr> = text.parse().ok();
+    if !address.is_some_and(|address| address.ip().is_loopback()) {
+        let help = "write a loopback address with its port, such as \"127.0.0.1:7001\"";
+        section.source.error(span, format!("`{text}` is no loopback address"), Some(help.into()));
+        return None;
+    }
+    address
+}
