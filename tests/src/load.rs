@@ -84,7 +84,9 @@ impl Load {
         target: &'static str,
         body: &'static str,
     ) -> Self {
-        Self::start(connections, move |_, stop| client(address, stop, depth, &Http { target, body }))
+        Self::start(connections, move |_, stop| {
+            client(address, stop, depth, &Http { target, body })
+        })
     }
 
     /// Ends it after the requests under way; what became of all.

@@ -168,7 +168,8 @@ impl Nginx {
             fs::create_dir(path.join(name)).expect("a directory");
         }
         fs::write(path.join("www/index.html"), "hello\n").expect("a page");
-        fs::write(path.join("www/gzip.txt"), "all work and no play\n".repeat(20_000)).expect("text");
+        fs::write(path.join("www/gzip.txt"), "all work and no play\n".repeat(20_000))
+            .expect("text");
         fs::write(path.join("www/trickle.bin"), vec![b't'; 8 << 20]).expect("a file");
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("permissions");
         let file = path.join("nginx.conf");

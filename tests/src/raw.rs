@@ -122,7 +122,8 @@ impl Raw {
         let head = self.until("\r\n\r\n");
         let length = head.lines().find_map(|line| {
             let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+            name.eq_ignore_ascii_case("content-length")
+                .then(|| value.trim().parse::<usize>().ok())?
         });
         let body = self.exactly(length.unwrap_or(0));
         (head, body)
