@@ -51,7 +51,7 @@ fn sparse(path: &Path, len: u64) {
 
 #[test]
 fn get_head_and_bodiless_answers() {
-    let Web { url, .. } = web();
+    let Web { url, .. } = &web();
     assert_eq!(curl(&[&format!("{url}/index.html")]), "hello\n");
     let head = curl(&["--head", &format!("{url}/index.html")]).to_lowercase();
     assert!(head.starts_with("http/1.1 200") && head.contains("content-length: 6"), "{head}");
@@ -87,7 +87,7 @@ fn get_head_and_bodiless_answers() {
 
 #[test]
 fn connections_are_kept_on_both_sides() {
-    let Web { url, .. } = web();
+    let Web { url, .. } = &web();
     let count = format!("{url}/count");
     let one: Vec<String> = curl(&[&count, &count, &count]).lines().map(str::to_owned).collect();
     let connection = one[0].split(' ').next().expect("a number").to_owned();
@@ -105,7 +105,7 @@ fn connections_are_kept_on_both_sides() {
 
 #[test]
 fn bodies_of_unknown_length_both_ways() {
-    let Web { nginx, url, .. } = web();
+    let Web { nginx, url, .. } = &web();
     let want = std::fs::read(nginx.www().join("gzip.txt")).expect("the original");
     let page = format!("{url}/gzip.txt");
     let head = curl(&["-D", "-", "-o", "/dev/null", "-H", "Accept-Encoding: gzip", &page]);
@@ -125,7 +125,7 @@ fn bodies_of_unknown_length_both_ways() {
 
 #[test]
 fn a_gigabyte_down_is_streamed() {
-    let Web { nginx, proxy, url } = web();
+    let Web { nginx, proxy, url } = &web();
     let path = nginx.www().join("big.bin");
     sparse(&path, GIB);
     curl(&[&format!("{url}/index.html")]);
@@ -148,7 +148,7 @@ fn a_gigabyte_down_is_streamed() {
 
 #[test]
 fn a_gigabyte_up_is_streamed() {
-    let Web { nginx, proxy, url } = web();
+    let Web { nginx, proxy, url } = &web();
     let source = nginx.www().join("source.bin");
     sparse(&source, GIB);
     curl(&[&format!("{url}/index.html")]);
@@ -165,7 +165,7 @@ fn a_gigabyte_up_is_streamed() {
 
 #[test]
 fn a_body_is_asked_for_before_it_is_sent() {
-    let Node { proxy, url, .. } = node();
+    let Node { proxy, url, .. } = &node();
     let mut raw = Raw::connect(proxy.address("http"));
     for round in 1..=3 {
         raw.send(
@@ -196,7 +196,7 @@ fn a_body_is_asked_for_before_it_is_sent() {
 
 #[test]
 fn trailers_pass_both_ways() {
-    let Node { proxy, .. } = node();
+    let Node { proxy, .. } = &node();
     let mut raw = Raw::connect(proxy.address("http"));
     for _ in 0..2 {
         raw.send(
@@ -225,7 +225,7 @@ fn trailers_pass_both_ways() {
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {
-    let Node { proxy, .. } = node();
+    let Node { proxy, .. } = &node();
     let mut raw = Raw::connect(proxy.address("http"));
     let mut batch = String::new();
     for n in 1..=20 {
@@ -250,7 +250,7 @@ fn pipelined_requests_are_answered_in_order() {
 
 #[test]
 fn old_clients_and_old_servers() {
-    let Node { proxy, .. } = node();
+    let Node { proxy, .. } = &node();
     let address = proxy.address("http");
     // HTTP/1.0: the end of the body is the end of the connection.
     let mut raw = Raw::say(address, "GET /length?n=5 HTTP/1.0\r\n\r\n");
@@ -269,7 +269,7 @@ fn old_clients_and_old_servers() {
 
 #[test]
 fn interim_answers_and_upgrades() {
-    let Node { proxy, .. } = node();
+    let Node { proxy, .. } = &node();
     let address = proxy.address("http");
     let mut raw = Raw::say(address, "GET /early HTTP/1.1\r\nHost: a\r\n\r\n");
     let first = raw.until("\r\n\r\n");
@@ -292,7 +292,7 @@ fn hop_by_hop_headers_stop_here() {
     if direct() {
         return;
     }
-    let Node { proxy, .. } = node();
+    let Node { proxy, .. } = &node();
     let mut raw = Raw::say(
         proxy.address("http"),
         "GET /headers HTTP/1.1\r\nHost: shop.test\r\nConnection: keep-alive, X-Private\r\n\
@@ -341,7 +341,7 @@ fn requests_are_routed_by_what_they_ask() {
 
 #[test]
 fn what_two_parsers_could_read_differently_is_refused() {
-    let Node { proxy, .. } = node();
+    let Node { proxy, .. } = &node();
     if direct() {
         return;
     }
@@ -430,7 +430,7 @@ fn what_is_too_large_is_refused_by_its_own_status() {
     if direct() {
         return;
     }
-    let Node { proxy, .. } = node();
+    let Node { proxy, .. } = &node();
     let cases = [
         ("414", format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "u".repeat(9000))),
         ("431", format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X-A: 1\r\n".repeat(150))),

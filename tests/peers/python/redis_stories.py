@@ -292,7 +292,7 @@ def auth(port):
     # Someone else's password is not ours, in whatever order we come.
     known = connect(port, password="secret")
     assert known.set("a", "1") and known.get("a") == "1"
-    raises(redis.AuthenticationError, connect(port, password="wrong").ping, "invalid username-password")
+    raises(redis.AuthenticationError, lambda: connect(port, password="wrong").ping(), "invalid username-password")
     raises(redis.AuthenticationError, anonymous.ping, "Authentication required")
     # On one connection: out, still out after a wrong password, in, still in after another.
     raw = Raw(port)
