@@ -230,6 +230,7 @@ http {{
     client_max_body_size 0;
     keepalive_requests 1000000;
     sendfile on;
+    if_modified_since before;
     server {{
         listen {address} backlog=4096;
         root {directory}/www;

@@ -23,7 +23,11 @@ function serve(request, response) {
   switch (url.pathname) {
     case '/echo': {
       let length = 0;
-      response.writeHead(200, { trailer: 'x-length', 'content-type': 'application/octet-stream' });
+      const chunked = request.httpVersion === '1.1';
+      response.writeHead(200, Object.assign(
+        { 'content-type': 'application/octet-stream' },
+        chunked ? { trailer: 'x-length' } : {},
+      ));
       request.on('data', chunk => {
         length += chunk.length;
         if (!response.write(chunk)) {
@@ -36,7 +40,7 @@ function serve(request, response) {
         for (const [name, value] of Object.entries(request.trailers)) {
           trailers[`x-echo-${name}`] = value;
         }
-        response.addTrailers(trailers);
+        if (chunked) response.addTrailers(trailers);
         response.end();
       });
       return;

@@ -313,7 +313,7 @@ def auth(port):
     known.execute_command("ACL", "SETUSER", "reader", "on", ">pass", "~*", "+get", "+ping", "+select", "+hello")
     reader = connect(port, username="reader", password="pass")
     assert reader.get("a") == "1"
-    raises(redis.NoPermissionError, lambda: reader.set("a", "2"))
+    raises(redis.exceptions.NoPermissionError, lambda: reader.set("a", "2"))
     three = Raw(port)
     assert b"NOAUTH" in three.ask("GET a\r\n")
     assert b"WRONGPASS" in three.ask("HELLO 3 AUTH default wrong\r\n")
@@ -322,7 +322,7 @@ def auth(port):
     time.sleep(0.1)
     three.drain()
     assert three.ask("GET a\r\n", until=b"1\r\n1\r\n") == b"$1\r\n1\r\n"
-    raises(redis.AuthenticationError, connect(port).ping)
+    raises(redis.AuthenticationError, lambda: connect(port).ping())
 
 
 def names(port):
