@@ -23,6 +23,7 @@ pub mod interest;
 pub mod limits;
 pub mod metadata;
 pub mod registry;
+pub mod shared;
 pub mod testing;
 pub mod tokio_codec;
 

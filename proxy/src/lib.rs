@@ -1,3 +1,7 @@
-//! Placeholder.
+//! Polyport, the proxy.
 
+pub mod engine;
 pub mod snapshot;
+pub mod worker;
+
+pub use worker::Proxy;

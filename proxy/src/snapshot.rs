@@ -45,7 +45,7 @@ pub struct Enabled {
 }
 
 /// An address that downstreams connect to.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Listener {
     /// Its name in rules (`listener`) and logs.
     pub name: String,
@@ -54,6 +54,8 @@ pub struct Listener {
     /// Indices into [`Snapshot::protocols`], in detection order. A single one is
     /// taken as given, without detection.
     pub protocols: Vec<usize>,
+    /// The same protocols, ready for detection.
+    pub detectable: Vec<&'static dyn Protocol>,
     /// What to do with a connection whose protocol no first bytes tell.
     pub fallback: Fallback,
     /// How long the first bytes may take to tell. Default 5 s.

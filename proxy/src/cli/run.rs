@@ -1,0 +1,54 @@
+//! `polyport run`: starts the proxy and waits for the word to stop.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::snapshot::Snapshot;
+use crate::worker::{Proxy, StartError};
+
+/// Runs the proxy until SIGTERM or SIGINT, then lets it finish what is in flight.
+///
+/// # Errors
+/// Where it cannot start.
+pub fn run(snapshot: Snapshot) -> Result<ExitCode, StartError> {
+    let snapshot = Arc::new(snapshot);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Before the first listener is bound, so that no signal finds its default action.
+    let stop = runtime.block_on(async { Stop::new() })?;
+    let proxy = Proxy::start(snapshot.clone())?;
+    for (listener, address) in snapshot.listeners.iter().zip(proxy.addresses()) {
+        tracing::info!(listener = %listener.name, %address, workers = snapshot.workers, "listening");
+    }
+    let name = runtime.block_on(stop.asked());
+    tracing::info!(signal = name, "stopping: answering what is in flight");
+    proxy.stop();
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The signals that ask a process to end.
+pub(crate) struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    /// Begins to listen for them; call it inside a runtime.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for one; its name.
+    pub(crate) async fn asked(mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! From a request's head to an upstream connection: order, route, endpoint, connection.
+
+use std::net::SocketAddr;
+
+use polyport_codecs::{After, Body, Exchange, Fault, Head, Hop, Kind, Lease, ReplyTo, Side};
+use rand::Rng;
+
+use super::pool::Wanted;
+use super::state::{DownId, DownState, Expected, Flight, FlightId, Lane, UpId, UpMode};
+use super::{Engine, Tapped};
+use crate::snapshot::{Action as RouteAction, Forward};
+
+/// What became of a head.
+pub(super) enum Passed {
+    /// It is dealt with; its body goes to `to`, or nowhere.
+    On { to: Option<UpId>, flight: Option<FlightId> },
+    /// It has to wait, with its bytes.
+    Parked,
+}
+
+/// Requests up to this size are kept while they are first on a reused
+/// connection, to be sent again if that turns out dead.
+const COPY_LIMIT: usize = 16 << 10;
+
+const NOWHERE: Passed = Passed::On { to: None, flight: None };
+
+impl Engine {
+    /// Sends a message on its way. `buf` begins with its head.
+    pub(super) fn dispatch(&mut self, id: DownId, head: &Head, buf: &[u8]) -> Passed {
+        let message = buf.get(..head.len).unwrap_or_default();
+        match head.kind {
+            Kind::Request | Kind::Oneway => self.forward(id, head, message, buf),
+            Kind::Heartbeat | Kind::Local => {
+                self.counters.local += 1;
+                let mut reply = self.spares.take();
+                let enabled = self.downs.get(id).and_then(|down| down.protocol);
+                if let Some(enabled) = enabled.and_then(|at| self.snapshot.protocols.get(at)) {
+                    enabled.protocol.answer(head, message, &mut reply);
+                }
+                self.owe(id, reply, head.last);
+                if head.last {
+                    self.stop_reading(id);
+                }
+                NOWHERE
+            }
+            // What only servers send is of no use from a client.
+            _ => NOWHERE,
+        }
+    }
+
+    fn forward(&mut self, id: DownId, head: &Head, message: &[u8], buf: &[u8]) -> Passed {
+        let snapshot = self.snapshot.clone();
+        let Some(down) = self.downs.get_mut(id) else { return NOWHERE };
+        let Some(protocol) = down.protocol else { return NOWHERE };
+        let Some(enabled) = snapshot.protocols.get(protocol) else { return NOWHERE };
+        let exchange = enabled.protocol.exchange();
+        let lease = effective_lease(head, exchange);
+        let ordered = matches!(exchange, Exchange::Ordered { .. });
+        let on_held = down.held.is_some() && !down.releasing;
+        if ordered && !down.lanes.is_empty() && (down.alone || lease != Lease::Shared) {
+            // Requests on different connections may overtake each other.
+            let same = on_held && matches!(lease, Lease::Hold | Lease::Release);
+            if !same {
+                return Passed::Parked;
+            }
+        }
+        if lease == Lease::Session && (down.in_flight > 0 || !down.lanes.is_empty()) {
+            return Passed::Parked;
+        }
+
+        let (up, route, timeout) = if let (true, Some(up)) = (on_held, down.held) {
+            (up, usize::MAX, None)
+        } else {
+            match self.choose(id, head, buf, lease, protocol) {
+                Ok(chosen) => chosen,
+                Err(fault) => {
+                    self.counters.faults += 1;
+                    self.refuse(id, protocol, head, fault, fault.as_str());
+                    return NOWHERE;
+                }
+            }
+        };
+
+        let Some(upstream) = self.ups.get_mut(up) else { return NOWHERE };
+        if upstream.blocked && upstream.out.len() > snapshot.buffers.high {
+            upstream.holding_back.push(id);
+            self.unlease(up);
+            return Passed::Parked;
+        }
+        self.counters.requests += 1;
+        let Some(down) = self.downs.get_mut(id) else { return NOWHERE };
+        let oneway = head.kind == Kind::Oneway;
+        let request = timeout.unwrap_or(snapshot.timeouts.request).as_millis() as u64;
+        let may_wait = matches!(lease, Lease::Session)
+            || (lease == Lease::Once && ordered_shared(exchange) && head.body == Body::None);
+        let deadline = if may_wait { u64::MAX } else { self.now.saturating_add(request) };
+        let reused = upstream.used;
+        let flight = self.flights.insert(Flight {
+            down: id,
+            up,
+            reply_to: head.reply_to,
+            protocol,
+            lane: down.lanes_gone + down.lanes.len() as u64,
+            started: self.now,
+            deadline,
+            timeout: request,
+            lease,
+            oneway,
+            sent: false,
+            replying: false,
+            last: head.last,
+            upstream_last: false,
+            succeeded: false,
+            plain_body: enabled.protocol.needs_plain_body(head.reply_to),
+            copy: Vec::new(),
+            route,
+        });
+        self.earliest_flight = self.earliest_flight.min(deadline);
+        down.in_flight += 1;
+        if upstream.in_flight == 0 {
+            upstream.unwritten = upstream.out.is_empty();
+        }
+        upstream.in_flight += 1;
+        upstream.last_active = self.now;
+        if let Some(state) =
+            self.endpoints.get_mut(upstream.cluster).and_then(|s| s.get_mut(upstream.endpoint))
+        {
+            state.in_flight += 1;
+        }
+
+        let hop = Hop {
+            side: Side::Request,
+            id: (exchange == Exchange::Correlated)
+                .then(|| flight.to_wire(enabled.protocol.id_bits())),
+            source: Some(down.source.ip()),
+            secure: false,
+            request: head.reply_to,
+            close: false,
+            plain_body: false,
+        };
+        let out = upstream.out.tail(&mut self.spares);
+        let start = out.len();
+        enabled.protocol.relay(head, message, &hop, out);
+        let written = out.get(start..).unwrap_or_default();
+        if lease == Lease::Profile {
+            let mut copy = self.spares.take();
+            copy.extend_from_slice(message);
+            if let Some(flight) = self.flights.get_mut(flight) {
+                flight.copy = copy;
+            }
+        } else if reused
+            && lease == Lease::Once
+            && head.idempotent
+            && head.body == Body::None
+            && written.len() <= COPY_LIMIT
+        {
+            let mut copy = self.spares.take();
+            copy.extend_from_slice(written);
+            if let Some(flight) = self.flights.get_mut(flight) {
+                flight.copy = copy;
+            }
+        }
+        if upstream.tell_decoder
+            && let Some(decoder) = &mut upstream.decoder
+        {
+            decoder.expect(head.reply_to);
+        }
+        match lease {
+            Lease::Session => {
+                upstream.mode = UpMode::Session(id);
+                upstream.draining = true;
+                down.state = DownState::Session(up);
+                down.held = None;
+            }
+            Lease::Shared => down.alone = false,
+            Lease::Hold => {
+                down.held = Some(up);
+                down.alone = true;
+            }
+            Lease::Release => {
+                down.releasing = true;
+                down.alone = true;
+            }
+            Lease::Once | Lease::Profile => down.alone = true,
+        }
+        if lease == Lease::Session {
+            // From here on nobody pairs replies with requests: this one has ended well.
+            self.mark_up(up);
+            self.forget_flight(flight);
+            return Passed::On { to: Some(up), flight: None };
+        }
+        if ordered && !oneway {
+            upstream.expected.push_back(Expected::Flight(flight));
+            down.lanes.push_back(Lane { flight: Some(flight), bytes: Vec::new(), last: false });
+        }
+        self.mark_up(up);
+        Passed::On { to: Some(up), flight: Some(flight) }
+    }
+
+    /// Route, endpoint and connection of a message.
+    fn choose(
+        &mut self,
+        id: DownId,
+        head: &Head,
+        buf: &[u8],
+        lease: Lease,
+        protocol: usize,
+    ) -> Result<(UpId, usize, Option<std::time::Duration>), Fault> {
+        let snapshot = self.snapshot.clone();
+        let Some(down) = self.downs.get_mut(id) else { return Err(Fault::ShuttingDown) };
+        let profile = down.profile;
+        let Some(metadata) = down.metadata.take() else { return Err(Fault::ShuttingDown) };
+        let view = metadata.view(buf);
+        let found = snapshot.routes.choose(&view);
+        let mut tapped = Tapped {
+            protocol: snapshot.protocols.get(protocol).map_or("tcp", |e| e.protocol.name()),
+            kind: head.kind,
+            route: found.map(|(_, route)| route.name.as_str()),
+            cluster: None,
+            endpoint: None,
+            fault: None,
+            view,
+        };
+        let chosen = match found {
+            None => Err(Fault::NoRoute),
+            Some((at, route)) => match &route.then {
+                RouteAction::Deny => Err(Fault::Denied),
+                RouteAction::Forward(forward) => self
+                    .connection_for(
+                        id,
+                        forward,
+                        &view,
+                        Wanted { protocol: Some(protocol), profile, lease },
+                        &mut tapped,
+                    )
+                    .map(|up| (up, at, forward.timeout)),
+            },
+        };
+        if let Some(tap) = &self.tap {
+            tapped.fault = chosen.as_ref().err().copied();
+            tap(&tapped);
+        }
+        if let Some(down) = self.downs.get_mut(id) {
+            down.metadata = Some(metadata);
+        }
+        chosen
+    }
+
+    fn connection_for(
+        &mut self,
+        id: DownId,
+        forward: &Forward,
+        view: &polyport_codecs::View<'_>,
+        wanted: Wanted,
+        tapped: &mut Tapped<'_>,
+    ) -> Result<UpId, Fault> {
+        let snapshot = self.snapshot.clone();
+        let arm = match forward.sticky.and_then(|slot| view.get(slot)) {
+            _ if forward.targets.len() == 1 => 0,
+            Some(value) => forward.split.choose(polyport_router::hash_key(value)),
+            None => forward.split.choose(self.rng.random()),
+        };
+        let target = forward.targets.get(arm).ok_or(Fault::NoHealthyEndpoint)?;
+        let endpoint = self.choose_endpoint(target, view)?;
+        if let Some(cluster) = snapshot.clusters.get(target.cluster) {
+            let address: Option<SocketAddr> =
+                cluster.endpoints.get(endpoint).map(|endpoint| endpoint.address);
+            tapped.endpoint = address;
+            tapped.cluster = Some(target.cluster);
+        }
+        let up = self.connection(id, target, endpoint, wanted)?;
+        Ok(up)
+    }
+
+    /// Gives back a connection that was leased and then not used.
+    fn unlease(&mut self, up: UpId) {
+        if let Some(upstream) = self.ups.get(up)
+            && matches!(upstream.mode, UpMode::Leased(_))
+            && upstream.in_flight == 0
+        {
+            self.release(up);
+        }
+    }
+
+    /// Joins an unrecognised connection to an upstream by the route for it.
+    pub(super) fn join_opaque(&mut self, id: DownId) -> bool {
+        let snapshot = self.snapshot.clone();
+        let Some(down) = self.downs.get_mut(id) else { return false };
+        let Some(mut metadata) = down.metadata.take() else { return false };
+        if let Some(slot) = snapshot.facts.protocol {
+            metadata.keep(slot, b"tcp");
+        }
+        metadata.clear();
+        let view = metadata.view(b"");
+        let found = snapshot.routes.choose(&view);
+        let mut tapped = Tapped {
+            protocol: "tcp",
+            kind: Kind::Oneway,
+            route: found.map(|(_, route)| route.name.as_str()),
+            cluster: None,
+            endpoint: None,
+            fault: None,
+            view,
+        };
+        let wanted = Wanted { protocol: None, profile: 0, lease: Lease::Session };
+        let joined = match found.map(|(_, route)| &route.then) {
+            Some(RouteAction::Forward(forward)) => {
+                self.connection_for(id, forward, &view, wanted, &mut tapped)
+            }
+            Some(RouteAction::Deny) => Err(Fault::Denied),
+            None => Err(Fault::NoRoute),
+        };
+        if let Some(tap) = &self.tap {
+            tapped.fault = joined.as_ref().err().copied();
+            tap(&tapped);
+        }
+        match joined {
+            Ok(up) => {
+                if let Some(upstream) = self.ups.get_mut(up) {
+                    upstream.mode = UpMode::Session(id);
+                    upstream.draining = true;
+                }
+                if let Some(down) = self.downs.get_mut(id) {
+                    down.metadata = Some(metadata);
+                    down.state = DownState::Session(up);
+                }
+                true
+            }
+            Err(_) => {
+                self.close_down(id);
+                false
+            }
+        }
+    }
+
+    /// Answers a message with a native error. The caller counts it.
+    pub(super) fn refuse(
+        &mut self,
+        id: DownId,
+        protocol: usize,
+        head: &Head,
+        fault: Fault,
+        why: &str,
+    ) {
+        if head.kind == Kind::Oneway {
+            return;
+        }
+        let mut reply = self.spares.take();
+        let after = self.local_reply(protocol, head.reply_to, fault, why, &mut reply);
+        let close = after == After::Close || head.last;
+        self.owe(id, reply, close);
+        if close {
+            self.stop_reading(id);
+        }
+    }
+
+    pub(super) fn local_reply(
+        &self,
+        protocol: usize,
+        to: ReplyTo,
+        fault: Fault,
+        why: &str,
+        reply: &mut Vec<u8>,
+    ) -> After {
+        match self.snapshot.protocols.get(protocol) {
+            Some(enabled) => enabled.protocol.local_reply(to, fault, why, reply),
+            None => After::Close,
+        }
+    }
+}
+
+fn ordered_shared(exchange: Exchange) -> bool {
+    matches!(exchange, Exchange::Ordered { shared: true })
+}
+
+/// What a message asks of its connection, once its exchange and size have had
+/// their say: large messages travel alone, so that no small one waits behind their bytes.
+fn effective_lease(head: &Head, exchange: Exchange) -> Lease {
+    match (exchange, head.lease) {
+        (Exchange::Session, _) => Lease::Session,
+        (Exchange::Ordered { shared: false }, Lease::Shared) => Lease::Once,
+        (_, Lease::Shared) if head.body != Body::None => Lease::Once,
+        (_, lease) => lease,
+    }
+}

@@ -1,0 +1,438 @@
+//! From a downstream's bytes to heads and bodies.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use polyport_codecs::{
+    Body, DecodeError, Detection, ErrorKind, Fault, Head, Metadata, Step, detect,
+};
+
+use super::dispatch::Passed;
+use super::pool::Party;
+use super::state::{ConnId, DownId, DownState, Downstream, FlightId, UpId};
+use super::{Action, Engine, Net};
+use crate::snapshot::Fallback;
+
+/// How long a connection that we shut is kept for its peer to read our last words.
+const LINGER: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// A listener accepted a connection. `None` where there are too many: close it.
+    pub fn accept(&mut self, listener: usize, source: SocketAddr) -> Option<ConnId> {
+        let snapshot = self.snapshot.clone();
+        let settings = snapshot.listeners.get(listener)?;
+        if self.draining || self.downs.len() >= snapshot.buffers.connections {
+            return None;
+        }
+        self.counters.accepted += 1;
+        let mut metadata = Metadata::new(&snapshot.interest);
+        if let Some(slot) = snapshot.facts.listener {
+            metadata.keep(slot, settings.name.as_bytes());
+        }
+        if let Some(slot) = snapshot.facts.source_ip {
+            metadata.keep(slot, source.ip().to_canonical().to_string().as_bytes());
+        }
+        if let Some(slot) = snapshot.facts.source_port {
+            metadata.keep(slot, source.port().to_string().as_bytes());
+        }
+        let id = self.downs.insert(Box::new(Downstream {
+            listener,
+            source,
+            protocol: None,
+            decoder: None,
+            metadata: Some(Box::new(metadata)),
+            state: DownState::Detecting,
+            input: Vec::new(),
+            need: 0,
+            parked_head: None,
+            parked: false,
+            resuming: false,
+            read_paused: false,
+            eof: false,
+            out: Default::default(),
+            blocked: false,
+            dirty: false,
+            lanes: Default::default(),
+            lanes_gone: 0,
+            in_flight: 0,
+            alone: false,
+            releasing: false,
+            held: None,
+            profile: 0,
+            holding_back: Vec::new(),
+            last_read: self.now,
+            message_since: self.now,
+            blocked_since: 0,
+        }));
+        if let [only] = settings.protocols[..]
+            && settings.fallback == Fallback::Close
+        {
+            self.speak(id, only);
+        }
+        self.look_by(self.now + settings.detect_timeout.as_millis() as u64);
+        self.look_by(self.now + snapshot.timeouts.idle.as_millis() as u64);
+        Some(ConnId::Down(id))
+    }
+
+    /// The connection speaks this protocol from here on.
+    fn speak(&mut self, id: DownId, protocol: usize) {
+        let snapshot = self.snapshot.clone();
+        let (Some(down), Some(enabled)) =
+            (self.downs.get_mut(id), snapshot.protocols.get(protocol))
+        else {
+            return;
+        };
+        if let (Some(slot), Some(metadata)) = (snapshot.facts.protocol, &mut down.metadata) {
+            metadata.keep(slot, enabled.protocol.name().as_bytes());
+        }
+        down.protocol = Some(protocol);
+        down.decoder = Some(enabled.codec.decoder(polyport_codecs::Side::Request));
+        down.state = DownState::Idle;
+    }
+
+    pub(super) fn received_down(&mut self, id: DownId, bytes: &[u8], net: &mut dyn Net) {
+        let Some(down) = self.downs.get_mut(id) else { return };
+        down.last_read = self.now;
+        if down.input.is_empty() {
+            down.message_since = self.now;
+            let taken = self.run_down(id, bytes, net);
+            let left = bytes.get(taken..).unwrap_or_default();
+            if !left.is_empty()
+                && let Some(down) = self.downs.get_mut(id)
+            {
+                down.input = self.spares.take();
+                down.input.extend_from_slice(left);
+                self.look_by(self.now + self.snapshot.timeouts.read.as_millis() as u64);
+            }
+        } else {
+            down.input.extend_from_slice(bytes);
+            self.run_input(id, net);
+        }
+    }
+
+    /// Looks again at the bytes that were kept.
+    pub(super) fn run_input(&mut self, id: DownId, net: &mut dyn Net) {
+        let Some(down) = self.downs.get_mut(id) else { return };
+        let mut input = std::mem::take(&mut down.input);
+        let taken = self.run_down(id, &input, net);
+        match self.downs.get_mut(id) {
+            Some(down) if taken < input.len() => {
+                if taken > 0 {
+                    input.drain(..taken);
+                    down.message_since = self.now;
+                }
+                down.input = input;
+            }
+            _ => self.spares.give(input),
+        }
+        if let Some(down) = self.downs.get(id) {
+            if down.eof && !down.parked {
+                self.ended_down(id);
+            } else if !down.parked {
+                self.actions.push(Action::Read(ConnId::Down(id)));
+            }
+        }
+    }
+
+    /// Consumes what it can of `buf`; how much that was.
+    fn run_down(&mut self, id: DownId, buf: &[u8], net: &mut dyn Net) -> usize {
+        let mut at = 0;
+        loop {
+            let Some(down) = self.downs.get_mut(id) else { return buf.len() };
+            let rest = buf.get(at..).unwrap_or_default();
+            match down.state {
+                DownState::Closing { .. } => return buf.len(),
+                DownState::Session(up) => {
+                    if !rest.is_empty() {
+                        self.pass_up(id, up, rest, net);
+                    }
+                    return buf.len();
+                }
+                DownState::Detecting => {
+                    if rest.is_empty() || rest.len() < down.need || !self.detect(id, rest) {
+                        return at;
+                    }
+                }
+                DownState::Body { left, to, flight } => {
+                    if rest.is_empty() {
+                        return at;
+                    }
+                    let count = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+                    let left = left - count as u64;
+                    at += count;
+                    down.state = if left > 0 {
+                        DownState::Body { left, to, flight }
+                    } else {
+                        DownState::Idle
+                    };
+                    self.pass_body(id, to, flight, rest.get(..count).unwrap_or_default(), net);
+                    if left == 0 {
+                        self.sent(flight);
+                    }
+                }
+                DownState::Steps { to, flight } => match self.step(id, rest) {
+                    None => return at,
+                    Some(Step::Body(count) | Step::Framing(count)) => {
+                        at += count;
+                        self.pass_body(id, to, flight, rest.get(..count).unwrap_or_default(), net);
+                    }
+                    Some(_) => {
+                        if let Some(down) = self.downs.get_mut(id) {
+                            down.state = DownState::Idle;
+                        }
+                        self.sent(flight);
+                    }
+                },
+                DownState::Idle => {
+                    if rest.is_empty() {
+                        return at;
+                    }
+                    if !self.may_begin(id) {
+                        return at;
+                    }
+                    let head = match self.downs.get_mut(id).and_then(|down| down.parked_head.take())
+                    {
+                        Some(head) => head,
+                        None => match self.step(id, rest) {
+                            Some(Step::Head(head)) => head,
+                            _ => return at,
+                        },
+                    };
+                    match self.dispatch(id, &head, rest) {
+                        Passed::On { to, flight } => {
+                            at += head.len;
+                            self.begin_body(id, &head, to, flight);
+                        }
+                        Passed::Parked => {
+                            if let Some(down) = self.downs.get_mut(id) {
+                                down.parked_head = Some(head);
+                                down.parked = true;
+                            }
+                            return at;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin_body(&mut self, id: DownId, head: &Head, to: Option<UpId>, flight: Option<FlightId>) {
+        let Some(down) = self.downs.get_mut(id) else { return };
+        if !matches!(down.state, DownState::Idle) {
+            return;
+        }
+        match head.body {
+            Body::None => self.sent(flight),
+            Body::Length(left) => down.state = DownState::Body { left, to, flight },
+            Body::Steps => down.state = DownState::Steps { to, flight },
+        }
+    }
+
+    /// Runs the decoder; `None` where it needs more, or refused (which is dealt with here).
+    fn step(&mut self, id: DownId, buf: &[u8]) -> Option<Step> {
+        let down = self.downs.get_mut(id)?;
+        if buf.len() < down.need {
+            return None;
+        }
+        let (decoder, metadata) = (down.decoder.as_mut()?, down.metadata.as_mut()?);
+        match decoder.decode(buf, metadata) {
+            Ok(Step::Need(need)) => {
+                down.need = need;
+                None
+            }
+            Ok(step) => {
+                down.need = 0;
+                Some(step)
+            }
+            Err(error) => {
+                self.reject(id, &error);
+                None
+            }
+        }
+    }
+
+    /// Whether another message may begin; where not, the connection is parked.
+    fn may_begin(&mut self, id: DownId) -> bool {
+        let buffers = self.snapshot.buffers;
+        let Some(down) = self.downs.get_mut(id) else { return false };
+        down.parked =
+            (down.blocked && down.out.len() > buffers.high) || down.in_flight >= buffers.in_flight;
+        !down.parked
+    }
+
+    /// Whether the protocol is known now.
+    fn detect(&mut self, id: DownId, prefix: &[u8]) -> bool {
+        let snapshot = self.snapshot.clone();
+        let Some(down) = self.downs.get_mut(id) else { return false };
+        let Some(listener) = snapshot.listeners.get(down.listener) else { return false };
+        match detect(&listener.detectable, prefix) {
+            Detection::Need(need) if need <= snapshot.limits.head => {
+                down.need = need;
+                false
+            }
+            Detection::Matched(protocol) => {
+                down.need = 0;
+                let found = snapshot
+                    .protocols
+                    .iter()
+                    .position(|enabled| enabled.protocol.name() == protocol.name());
+                if let Some(found) = found {
+                    self.speak(id, found);
+                }
+                found.is_some()
+            }
+            Detection::Need(_) | Detection::Unmatched => self.fall_back(id, prefix),
+        }
+    }
+
+    /// Does what the listener says of a connection that nothing recognises.
+    pub(super) fn fall_back(&mut self, id: DownId, prefix: &[u8]) -> bool {
+        let snapshot = self.snapshot.clone();
+        let Some(down) = self.downs.get_mut(id) else { return false };
+        let Some(listener) = snapshot.listeners.get(down.listener) else { return false };
+        down.need = 0;
+        match listener.fallback {
+            Fallback::Close => {
+                tracing::info!(source = %down.source, listener = %listener.name,
+                    first = %prefix.get(..prefix.len().min(16)).unwrap_or_default().escape_ascii(),
+                    "closed: no enabled protocol begins like this");
+                self.counters.malformed += 1;
+                self.close_down(id);
+                false
+            }
+            Fallback::Protocol(protocol) => {
+                self.speak(id, protocol);
+                true
+            }
+            Fallback::Tcp => self.join_opaque(id),
+        }
+    }
+
+    /// Answers bytes that the decoder refused, and ends the connection.
+    fn reject(&mut self, id: DownId, error: &DecodeError) {
+        self.counters.malformed += 1;
+        let snapshot = self.snapshot.clone();
+        let Some(down) = self.downs.get_mut(id) else { return };
+        tracing::debug!(source = %down.source, %error, "refused");
+        let body_of = match down.state {
+            DownState::Body { flight, .. } | DownState::Steps { flight, .. } => flight,
+            _ => None,
+        };
+        if let Some(flight) = body_of {
+            // The request is already on its way and cannot be completed: it ends here.
+            let fault =
+                if error.kind == ErrorKind::TooLarge { Fault::TooLarge } else { Fault::Malformed };
+            self.abort(id, flight, fault);
+            return;
+        }
+        let mut reply = self.spares.take();
+        if let Some(enabled) = down.protocol.and_then(|index| snapshot.protocols.get(index)) {
+            enabled.protocol.reject(error, &mut reply);
+        }
+        self.owe(id, reply, true);
+        self.stop_reading(id);
+    }
+
+    /// No further message of this connection is looked at; it ends when what is
+    /// owed is written.
+    pub(super) fn stop_reading(&mut self, id: DownId) {
+        let Some(down) = self.downs.get_mut(id) else { return };
+        if !matches!(down.state, DownState::Closing { .. }) {
+            down.state = DownState::Closing { shut: false };
+            down.parked = false;
+            down.parked_head = None;
+            self.spares.give(std::mem::take(&mut down.input));
+            self.actions.push(Action::Read(ConnId::Down(id)));
+        }
+        self.close_if_done(id);
+    }
+
+    /// Ends a connection that owes nothing more: shuts our end and waits a
+    /// moment for the peer's.
+    pub(super) fn close_if_done(&mut self, id: DownId) {
+        let Some(down) = self.downs.get_mut(id) else { return };
+        let DownState::Closing { shut } = down.state else { return };
+        if !down.lanes.is_empty() || down.in_flight > 0 || !down.out.is_empty() {
+            return;
+        }
+        if down.eof {
+            self.close_down(id);
+        } else if !shut {
+            down.state = DownState::Closing { shut: true };
+            down.blocked_since = self.now;
+            self.actions.push(Action::Shut(ConnId::Down(id)));
+            self.look_by(self.now + LINGER.as_millis() as u64);
+        }
+    }
+
+    /// The deadline of a connection that lingers.
+    pub(super) fn linger_deadline(down: &Downstream) -> u64 {
+        down.blocked_since + LINGER.as_millis() as u64
+    }
+
+    /// The client will send no more: what it asked is still answered.
+    pub(super) fn ended_down(&mut self, id: DownId) {
+        let Some(down) = self.downs.get_mut(id) else { return };
+        down.eof = true;
+        match down.state {
+            DownState::Session(up) => {
+                if let Some(upstream) = self.ups.get_mut(up) {
+                    upstream.shut = true;
+                    self.mark_up(up);
+                } else {
+                    self.close_down(id);
+                }
+            }
+            DownState::Body { flight, .. } | DownState::Steps { flight, .. } => match flight {
+                Some(flight) => self.abort(id, flight, Fault::Malformed),
+                None => self.close_down(id),
+            },
+            DownState::Detecting => self.close_down(id),
+            DownState::Idle if down.parked => {}
+            DownState::Idle | DownState::Closing { .. } => {
+                self.stop_reading(id);
+            }
+        }
+    }
+
+    /// A request whose body cannot be completed: whoever got half of it is cut off.
+    fn abort(&mut self, id: DownId, flight: FlightId, fault: Fault) {
+        if let Some(down) = self.downs.get_mut(id) {
+            down.state = DownState::Closing { shut: false };
+        }
+        if let Some(up) = self.flights.get(flight).map(|flight| flight.up) {
+            self.fail(flight, fault, "the request's body ended before its end");
+            self.close_up(up, Fault::UpstreamReset);
+        }
+        if let Some(down) = self.downs.get_mut(id) {
+            down.state = DownState::Idle;
+        }
+        self.stop_reading(id);
+    }
+
+    /// Forgets a downstream at once. Its requests in flight end as abandoned:
+    /// shared upstreams go on, those that served it alone are closed.
+    pub(super) fn close_down(&mut self, id: DownId) {
+        let Some(mut down) = self.downs.remove(id) else { return };
+        self.actions.push(Action::Close(ConnId::Down(id)));
+        self.drop_profile(down.profile, Party::Downstream);
+        let waiting = down.out.len();
+        down.out.consume(waiting, &mut self.spares);
+        for up in down.holding_back.drain(..) {
+            self.let_up(up);
+        }
+        if let DownState::Session(up) = down.state {
+            self.close_up(up, Fault::UpstreamReset);
+        }
+        if let Some(up) = down.held {
+            self.close_up(up, Fault::UpstreamReset);
+        }
+        if down.in_flight > 0 {
+            self.abandon_flights(id, &mut down);
+        }
+        for lane in down.lanes.drain(..) {
+            self.spares.give(lane.bytes);
+        }
+        self.spares.give(down.input);
+    }
+}

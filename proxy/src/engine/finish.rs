@@ -1,0 +1,322 @@
+//! The one place where a request ends, and how what is owed to a downstream is
+//! written in its turn.
+
+use polyport_codecs::{After, Exchange, Fault, Lease};
+
+use super::Engine;
+use super::buffer::Spares;
+use super::pool::Party;
+use super::state::{DownId, DownState, Downstream, Flight, FlightId, Lane, UpId, UpMode};
+
+impl Engine {
+    /// Takes a request out of all books; the caller sees to its answer.
+    pub(super) fn forget_flight(&mut self, id: FlightId) -> Option<Flight> {
+        let flight = self.flights.remove(id)?;
+        if let Some(down) = self.downs.get_mut(flight.down) {
+            down.in_flight = down.in_flight.saturating_sub(1);
+        }
+        if let Some(upstream) = self.ups.get_mut(flight.up) {
+            upstream.in_flight = upstream.in_flight.saturating_sub(1);
+            if let Some(state) =
+                self.endpoints.get_mut(upstream.cluster).and_then(|s| s.get_mut(upstream.endpoint))
+            {
+                state.in_flight = state.in_flight.saturating_sub(1);
+            }
+        }
+        Some(flight)
+    }
+
+    /// All of a request was handed to its upstream connection.
+    pub(super) fn sent(&mut self, id: Option<FlightId>) {
+        let Some(id) = id else { return };
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        flight.sent = true;
+        if flight.oneway {
+            self.counters.oneways += 1;
+            self.finish(id);
+        }
+    }
+
+    /// The upstream's reply is over, or a one-way request is sent: the request ends well.
+    pub(super) fn finish(&mut self, id: FlightId) {
+        let Some(flight) = self.forget_flight(id) else { return };
+        if !flight.oneway {
+            if self.downs.get(flight.down).is_some() {
+                self.counters.answered += 1;
+            } else {
+                self.counters.abandoned += 1;
+            }
+        }
+        self.settle_upstream(&flight);
+        self.settle_profile(&flight);
+        // A reply that came before the request was all there leaves the rest of it unread.
+        let (down, lane, last) = (flight.down, flight.lane, flight.last || !flight.sent);
+        self.spares.give(flight.copy);
+        if !flight.oneway {
+            self.end_lane(down, Some(lane), id, last);
+        } else {
+            self.wake_down(down);
+        }
+    }
+
+    /// A request ends without the upstream's reply: it gets a native error,
+    /// unless half of a reply is out already, which only the connection's end can end.
+    pub(super) fn fail(&mut self, id: FlightId, fault: Fault, why: &str) {
+        let Some(flight) = self.forget_flight(id) else { return };
+        let up_alone = flight.lease != Lease::Shared;
+        if self.downs.get(flight.down).is_none() {
+            self.counters.abandoned += 1;
+        } else if flight.replying {
+            self.counters.faults += 1;
+            self.close_down(flight.down);
+        } else if flight.oneway {
+            self.counters.faults += 1;
+            self.wake_down(flight.down);
+        } else {
+            self.counters.faults += 1;
+            let mut reply = self.spares.take();
+            let after = self.local_reply(flight.protocol, flight.reply_to, fault, why, &mut reply);
+            let last = flight.last || after == After::Close || !flight.sent;
+            self.append_to_lane(flight.down, flight.lane, id, &reply);
+            self.spares.give(reply);
+            self.end_lane(flight.down, Some(flight.lane), id, last);
+        }
+        if let Some(down) = self.downs.get_mut(flight.down)
+            && up_alone
+        {
+            if down.held == Some(flight.up) {
+                down.held = None;
+            }
+            down.releasing &= flight.lease != Lease::Release;
+        }
+        self.spares.give(flight.copy);
+        // An upstream connection that was this request's alone has a reply of
+        // unknown length to come, if any: it is of no further use.
+        if up_alone && self.ups.get(flight.up).is_some() {
+            self.close_up(flight.up, Fault::UpstreamReset);
+        } else {
+            self.close_up_if_drained(flight.up);
+        }
+    }
+
+    /// The exchange is over: what becomes of its upstream connection.
+    fn settle_upstream(&mut self, flight: &Flight) {
+        let Some(upstream) = self.ups.get_mut(flight.up) else { return };
+        match flight.lease {
+            Lease::Shared => {
+                upstream.used = true;
+                self.close_up_if_drained(flight.up);
+            }
+            Lease::Hold => {}
+            Lease::Release | Lease::Once | Lease::Profile => {
+                if flight.lease == Lease::Release
+                    && let Some(down) = self.downs.get_mut(flight.down)
+                {
+                    down.held = None;
+                    down.releasing = false;
+                }
+                if flight.lease == Lease::Profile && flight.succeeded {
+                    // settle_profile releases it under its new profile.
+                    return;
+                }
+                if matches!(upstream.mode, UpMode::Session(_)) {
+                    return;
+                }
+                if flight.upstream_last || !flight.sent || !upstream.input.is_empty() {
+                    self.close_up(flight.up, Fault::UpstreamReset);
+                } else {
+                    self.release(flight.up);
+                }
+            }
+            Lease::Session => {}
+        }
+    }
+
+    /// A request that changes the connection's state succeeded: the downstream's
+    /// profile moves on, and the upstream connection's with it.
+    fn settle_profile(&mut self, flight: &Flight) {
+        if flight.lease != Lease::Profile || !flight.succeeded {
+            return;
+        }
+        let snapshot = self.snapshot.clone();
+        let before = self.ups.get(flight.up).map(|upstream| upstream.profile);
+        let before = before.or_else(|| self.downs.get(flight.down).map(|down| down.profile));
+        let (Some(enabled), Some(before)) = (snapshot.protocols.get(flight.protocol), before)
+        else {
+            return;
+        };
+        let Some(entry) = self.profiles.get(before) else { return };
+        let after = enabled.protocol.advance(&entry.profile, &flight.copy);
+        let after = self.profile_index(after);
+        if let Some(down) = self.downs.get_mut(flight.down) {
+            let had = std::mem::replace(&mut down.profile, after);
+            self.use_profile(after, Party::Downstream);
+            self.drop_profile(had, Party::Downstream);
+        }
+        if let Some(upstream) = self.ups.get_mut(flight.up) {
+            let had = std::mem::replace(&mut upstream.profile, after);
+            self.use_profile(after, Party::Upstream);
+            self.drop_profile(had, Party::Upstream);
+            if flight.upstream_last {
+                self.close_up(flight.up, Fault::UpstreamReset);
+            } else {
+                self.release(flight.up);
+            }
+        }
+    }
+
+    /// Appends to a reply, in its turn: to the wire where it is first, else to its lane.
+    pub(super) fn append_to_lane(&mut self, id: DownId, lane: u64, flight: FlightId, bytes: &[u8]) {
+        let Some(down) = self.downs.get_mut(id) else { return };
+        let (buffer, on_wire) = lane_buffer(down, lane, flight, &mut self.spares);
+        buffer.extend_from_slice(bytes);
+        if on_wire {
+            self.mark_down(id);
+        }
+    }
+
+    /// A reply is complete: its lane goes as soon as it is first.
+    pub(super) fn end_lane(&mut self, id: DownId, lane: Option<u64>, flight: FlightId, last: bool) {
+        let Some(down) = self.downs.get_mut(id) else { return };
+        if let Some(at) = lane_at(down, lane.unwrap_or_default(), flight)
+            && let Some(lane) = down.lanes.get_mut(at)
+        {
+            lane.flight = None;
+            lane.last |= last;
+            self.advance_lanes(id);
+        } else if last {
+            self.stop_reading(id);
+        }
+        self.wake_down(id);
+    }
+
+    /// Bytes that the proxy itself owes this downstream, after all that is owed before.
+    pub(super) fn owe(&mut self, id: DownId, bytes: Vec<u8>, last: bool) {
+        let Some(down) = self.downs.get_mut(id) else { return };
+        if down.lanes.is_empty() {
+            down.out.tail(&mut self.spares).extend_from_slice(&bytes);
+            self.spares.give(bytes);
+            self.mark_down(id);
+        } else {
+            down.lanes.push_back(Lane { flight: None, bytes, last });
+        }
+    }
+
+    /// Lets go of the lanes whose replies are complete, from the front.
+    fn advance_lanes(&mut self, id: DownId) {
+        let mut wrote = false;
+        let mut stop = false;
+        let Some(down) = self.downs.get_mut(id) else { return };
+        while let Some(front) = down.lanes.front_mut() {
+            if !front.bytes.is_empty() {
+                let bytes = std::mem::take(&mut front.bytes);
+                down.out.tail(&mut self.spares).extend_from_slice(&bytes);
+                self.spares.give(bytes);
+                wrote = true;
+            }
+            if front.flight.is_some() {
+                break;
+            }
+            stop |= front.last;
+            down.lanes.pop_front();
+            down.lanes_gone += 1;
+            if stop {
+                break;
+            }
+        }
+        if wrote {
+            self.mark_down(id);
+        }
+        if stop {
+            // Whatever was asked after a message that ends the connection is not answered.
+            self.stop_reading(id);
+            self.drop_lanes(id);
+        }
+    }
+
+    fn drop_lanes(&mut self, id: DownId) {
+        let Some(down) = self.downs.get_mut(id) else { return };
+        let flights: Vec<FlightId> = down.lanes.drain(..).filter_map(|lane| lane.flight).collect();
+        for flight in flights {
+            let Some(flight) = self.forget_flight(flight) else { continue };
+            self.counters.abandoned += 1;
+            if flight.lease != Lease::Shared {
+                self.close_up(flight.up, Fault::UpstreamReset);
+            }
+        }
+        self.close_if_done(id);
+    }
+
+    /// Something in flight has ended: the downstream may go on, or end.
+    pub(super) fn wake_down(&mut self, id: DownId) {
+        let Some(down) = self.downs.get_mut(id) else { return };
+        if down.parked && !down.resuming {
+            down.resuming = true;
+            self.resume.push(id);
+        }
+        self.close_if_done(id);
+    }
+
+    /// The requests of a downstream that has left. Those on shared connections
+    /// end when their replies come, or by their deadline.
+    pub(super) fn abandon_flights(&mut self, _id: DownId, down: &mut Downstream) {
+        let mut alone: Vec<UpId> = Vec::new();
+        let mut note = |flight: Option<FlightId>| {
+            if let Some(flight) = flight.and_then(|id| self.flights.get(id))
+                && flight.lease != Lease::Shared
+            {
+                alone.push(flight.up);
+            }
+        };
+        for lane in &down.lanes {
+            note(lane.flight);
+        }
+        if let DownState::Body { flight, .. } | DownState::Steps { flight, .. } = down.state {
+            note(flight);
+        }
+        for up in alone {
+            self.close_up(up, Fault::UpstreamReset);
+        }
+    }
+
+    /// Whether replies of this protocol need a lane each from the start.
+    pub(super) fn is_ordered(&self, protocol: usize) -> bool {
+        matches!(self.exchange_of(Some(protocol)), Some(Exchange::Ordered { .. }))
+    }
+}
+
+/// Where a reply is to be written now, and whether that is the wire.
+pub(super) fn lane_buffer<'a>(
+    down: &'a mut Downstream,
+    lane: u64,
+    flight: FlightId,
+    spares: &mut Spares,
+) -> (&'a mut Vec<u8>, bool) {
+    let at = match lane_at(down, lane, flight) {
+        Some(0) => return (down.out.tail(spares), true),
+        None if down.lanes.is_empty() => return (down.out.tail(spares), true),
+        Some(at) => at,
+        None => {
+            // A correlated reply behind one that is being streamed.
+            down.lanes.push_back(Lane { flight: Some(flight), bytes: Vec::new(), last: false });
+            down.lanes.len() - 1
+        }
+    };
+    match down.lanes.get_mut(at) {
+        Some(lane) => {
+            if lane.bytes.capacity() == 0 {
+                lane.bytes = spares.take();
+            }
+            (&mut lane.bytes, false)
+        }
+        None => (down.out.tail(spares), true),
+    }
+}
+
+/// Where a flight's lane is now.
+pub(super) fn lane_at(down: &Downstream, lane: u64, flight: FlightId) -> Option<usize> {
+    let fits = |at: &usize| down.lanes.get(*at).is_some_and(|lane| lane.flight == Some(flight));
+    let at = lane.checked_sub(down.lanes_gone).and_then(|at| usize::try_from(at).ok());
+    // Correlated replies open their lane when they come, not when they are asked for.
+    at.filter(fits).or_else(|| (0..down.lanes.len()).find(fits))
+}

@@ -1,0 +1,243 @@
+//! The engine: every exchange of one worker, without I/O.
+//!
+//! In come accepted connections, bytes read, bytes' ends and the time; out go
+//! bytes to write ([`Net::write`]) and [`Action`]s: connect, shut, close, read
+//! again. It knows three ways of exchanging messages and no protocol:
+//! *correlated* and *shared ordered* requests of many downstreams are appended
+//! to one upstream connection and written together; *exclusive ordered* ones take
+//! a pooled connection each; a *session* joins two connections. Time and
+//! randomness are given to it, so a run can be repeated from its seed.
+//!
+//! Read on, along a request's way: [`downstream`] (bytes to heads), [`dispatch`]
+//! (heads to an upstream connection), [`pool`] (which connection), [`upstream`]
+//! (replies), [`finish`] (the one place where a request ends), [`flow`] (who is
+//! not read while whom), [`sweep`] (deadlines).
+
+pub mod buffer;
+mod dispatch;
+mod downstream;
+mod finish;
+mod flow;
+mod pool;
+pub mod slab;
+pub mod state;
+mod sweep;
+mod upstream;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use polyport_codecs::{Fault, Kind, Metadata, View};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use crate::snapshot::Snapshot;
+use buffer::Spares;
+use pool::{EndpointState, ProfileState};
+use slab::Slab;
+use state::{ConnId, DownId, Downstream, Flight, UpId, Upstream};
+
+/// What a write came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// So many bytes went; perhaps not all.
+    Bytes(usize),
+    /// None can go now; [`Engine::writable`] is called when some can.
+    Blocked,
+    /// The connection is broken.
+    Failed,
+}
+
+/// The sockets, as the engine sees them.
+pub trait Net {
+    /// Writes `first`, then `second`, as far as the connection takes them.
+    fn write(&mut self, conn: ConnId, first: &[u8], second: &[u8]) -> Written;
+}
+
+/// What the engine asks of the shell, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Set up a connection; [`Engine::connected`] or [`Engine::connect_failed`] follows.
+    Connect(UpId, SocketAddr),
+    /// Shut our end for writing.
+    Shut(ConnId),
+    /// Close and forget; nothing more is said of this connection.
+    Close(ConnId),
+    /// Read again, since [`Engine::wants_read`] may have changed.
+    Read(ConnId),
+}
+
+/// What a worker has done, counted since it started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Downstream connections accepted.
+    pub accepted: u64,
+    /// Upstream connections asked for.
+    pub connects: u64,
+    /// Messages that came from downstreams and were routed.
+    pub requests: u64,
+    /// Requests that expect no reply.
+    pub oneways: u64,
+    /// Requests that an upstream answered.
+    pub answered: u64,
+    /// Requests that the proxy answered with an error.
+    pub faults: u64,
+    /// Requests whose downstream left before the answer.
+    pub abandoned: u64,
+    /// Requests sent again because a pooled connection turned out dead.
+    pub resent: u64,
+    /// Messages answered at home: heartbeats and the like.
+    pub local: u64,
+    /// Connections closed because their bytes broke the protocol.
+    pub malformed: u64,
+    /// Replies that came after their request had ended.
+    pub late: u64,
+}
+
+/// One routed message, as a tap sees it.
+pub struct Tapped<'a> {
+    /// Its protocol.
+    pub protocol: &'static str,
+    /// Request or one-way.
+    pub kind: Kind,
+    /// Its route's name; `None` where none matched.
+    pub route: Option<&'a str>,
+    /// Where it went: index into the snapshot's clusters.
+    pub cluster: Option<usize>,
+    /// Where exactly.
+    pub endpoint: Option<SocketAddr>,
+    /// Why it went nowhere.
+    pub fault: Option<Fault>,
+    /// Its metadata.
+    pub view: View<'a>,
+}
+
+/// Sees every message as it is routed; must be quick.
+pub type Tap = Arc<dyn Fn(&Tapped<'_>) + Send + Sync>;
+
+/// All exchanges of one worker.
+pub struct Engine {
+    /// Counted per worker, so that looking things up while `self` changes costs no atomic.
+    #[expect(clippy::redundant_allocation, reason = "the inner count is shared by threads")]
+    snapshot: Rc<Arc<Snapshot>>,
+    now: u64,
+    rng: SmallRng,
+    downs: Slab<Box<Downstream>>,
+    ups: Slab<Box<Upstream>>,
+    flights: Slab<Flight>,
+    /// By cluster, then endpoint.
+    endpoints: Vec<Vec<EndpointState>>,
+    /// Of each cluster, how many choices were made in turn.
+    turns: Vec<u64>,
+    profiles: Vec<ProfileState>,
+    dirty: Vec<ConnId>,
+    resume: Vec<DownId>,
+    actions: Vec<Action>,
+    spares: Spares,
+    /// For replies, of which nobody asks any key.
+    no_metadata: Metadata,
+    /// No request in flight times out before this, ms.
+    earliest_flight: u64,
+    /// No connection has a deadline before this, ms.
+    earliest_conn: u64,
+    draining: bool,
+    counters: Counters,
+    tap: Option<Tap>,
+}
+
+impl Engine {
+    /// An engine for one worker. `seed` decides every random choice it will make.
+    pub fn new(snapshot: Arc<Snapshot>, seed: u64, tap: Option<Tap>) -> Self {
+        let endpoints = snapshot
+            .clusters
+            .iter()
+            .map(|cluster| cluster.endpoints.iter().map(|_| EndpointState::default()).collect())
+            .collect();
+        Self {
+            now: 0,
+            rng: SmallRng::seed_from_u64(seed),
+            downs: Slab::default(),
+            ups: Slab::default(),
+            flights: Slab::default(),
+            endpoints,
+            turns: vec![0; snapshot.clusters.len()],
+            profiles: vec![ProfileState::default()],
+            dirty: Vec::new(),
+            resume: Vec::new(),
+            actions: Vec::new(),
+            spares: Spares::default(),
+            no_metadata: Metadata::default(),
+            earliest_flight: u64::MAX,
+            earliest_conn: u64::MAX,
+            draining: false,
+            counters: Counters::default(),
+            tap,
+            snapshot: Rc::new(snapshot),
+        }
+    }
+
+    /// Tells the time: ms since some fixed moment, never less than before.
+    pub fn tick(&mut self, now: u64) {
+        self.now = self.now.max(now);
+    }
+
+    /// What was done so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Downstream connections now open.
+    pub fn downstreams(&self) -> usize {
+        self.downs.len()
+    }
+
+    /// Upstream connections now open or being set up.
+    pub fn upstreams(&self) -> usize {
+        self.ups.len()
+    }
+
+    /// Requests now in flight.
+    pub fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// Bytes were read from a connection.
+    pub fn received(&mut self, conn: ConnId, bytes: &[u8], net: &mut dyn Net) {
+        match conn {
+            ConnId::Down(id) => self.received_down(id, bytes, net),
+            ConnId::Up(id) => self.received_up(id, bytes, net),
+        }
+    }
+
+    /// A connection's peer will send no more.
+    pub fn ended(&mut self, conn: ConnId) {
+        match conn {
+            ConnId::Down(id) => self.ended_down(id),
+            ConnId::Up(id) => self.ended_up(id),
+        }
+    }
+
+    /// A connection broke.
+    pub fn broken(&mut self, conn: ConnId) {
+        match conn {
+            ConnId::Down(id) => self.close_down(id),
+            ConnId::Up(id) => self.close_up(id, Fault::UpstreamReset),
+        }
+    }
+
+    /// Takes the next thing to do.
+    pub fn next_action(&mut self, at: &mut usize) -> Option<Action> {
+        let action = self.actions.get(*at).copied();
+        if action.is_some() {
+            *at += 1;
+        } else {
+            self.actions.clear();
+            *at = 0;
+        }
+        action
+    }
+}
+
+#[cfg(test)]
+mod tests;

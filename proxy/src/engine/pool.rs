@@ -1,0 +1,453 @@
+//! Which connection carries a request: the endpoint, then one of its connections.
+
+use std::collections::HashMap;
+
+use polyport_codecs::{Exchange, Fault, Lease, Side, View};
+use rand::Rng;
+
+use super::state::{DownId, UpId, UpMode, UpPhase, UpState, Upstream};
+use super::{Action, Engine};
+use crate::snapshot::{Balance, Cluster, Target};
+
+/// After a refused connect, an endpoint is passed over for so long (ms), unless all are.
+const REST: u64 = 500;
+
+/// What a connection must be good for.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    /// What is spoken; `None` for opaque bytes.
+    pub protocol: Option<usize>,
+    /// Index into the engine's profiles.
+    pub profile: usize,
+    /// Shared or alone.
+    pub lease: Lease,
+}
+
+/// What a worker knows of an endpoint.
+#[derive(Default)]
+pub(super) struct EndpointState {
+    /// By protocol and profile.
+    pools: HashMap<(Option<usize>, usize), Pool>,
+    /// Connections of any sort.
+    pub connections: usize,
+    /// Requests in flight, for the balance.
+    pub in_flight: usize,
+    /// Refused a connection; passed over until then, ms.
+    pub resting_until: u64,
+}
+
+/// Connections to one endpoint that speak one protocol and carry one profile.
+#[derive(Default)]
+struct Pool {
+    /// One seat a shared connection; a downstream always takes the same seat.
+    shared: Vec<Option<UpId>>,
+    /// Connections that nobody uses, latest used last.
+    idle: Vec<UpId>,
+}
+
+impl Pool {
+    fn seat(&mut self, seat: usize, up: UpId) {
+        if self.shared.len() <= seat {
+            self.shared.resize(seat + 1, None);
+        }
+        if let Some(place) = self.shared.get_mut(seat) {
+            *place = Some(up);
+        }
+    }
+
+    fn remove(&mut self, up: UpId) {
+        for seat in &mut self.shared {
+            if *seat == Some(up) {
+                *seat = None;
+            }
+        }
+        self.idle.retain(|had| *had != up);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.idle.is_empty() && self.shared.iter().all(Option::is_none)
+    }
+}
+
+/// A connection state that some connection has.
+#[derive(Default)]
+pub(super) struct ProfileState {
+    pub profile: polyport_codecs::Profile,
+    /// Downstreams that have it.
+    pub downs: usize,
+    /// Upstream connections that have it.
+    pub ups: usize,
+}
+
+/// Who has a profile.
+#[derive(Clone, Copy)]
+pub(super) enum Party {
+    Downstream,
+    Upstream,
+}
+
+impl ProfileState {
+    fn count(&mut self, party: Party) -> &mut usize {
+        match party {
+            Party::Downstream => &mut self.downs,
+            Party::Upstream => &mut self.ups,
+        }
+    }
+}
+
+impl Engine {
+    /// The endpoint of `target` for this message.
+    pub(super) fn choose_endpoint(
+        &mut self,
+        target: &Target,
+        view: &View<'_>,
+    ) -> Result<usize, Fault> {
+        let snapshot = self.snapshot.clone();
+        let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
+        let states = self.endpoints.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
+        let candidates = &target.endpoints[..];
+        let up = |at: usize| {
+            candidates
+                .get(at)
+                .and_then(|endpoint| states.get(*endpoint))
+                .is_some_and(|state| state.resting_until <= self.now)
+        };
+        if let [only] = candidates {
+            // Alone, it is tried again at once: there is nothing better to do.
+            return Ok(*only);
+        }
+        let any_up = (0..candidates.len()).any(up);
+        let fit = |at: usize| !any_up || up(at);
+        let position = match cluster.balance {
+            Balance::Hash(slot) if target.ring.is_some() && view.get(slot).is_some() => {
+                let hash = polyport_router::hash_key(view.get(slot).unwrap_or_default());
+                target.ring.as_ref().and_then(|ring| ring.walk(hash).find(|at| fit(*at)))
+            }
+            Balance::RoundRobin | Balance::Hash(_) => {
+                let turn = self.turns.get_mut(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
+                *turn = turn.wrapping_add(1);
+                by_weight(cluster, candidates, *turn, fit)
+            }
+            Balance::Random => by_weight(cluster, candidates, self.rng.random(), fit),
+            Balance::LeastRequest => {
+                let (one, two) = (self.rng.random(), self.rng.random());
+                let load = |at: usize| {
+                    candidates
+                        .get(at)
+                        .and_then(|endpoint| states.get(*endpoint))
+                        .map_or(usize::MAX, |state| state.in_flight)
+                };
+                let one = by_weight(cluster, candidates, one, fit);
+                let two = by_weight(cluster, candidates, two, fit);
+                match (one, two) {
+                    (Some(one), Some(two)) => Some(if load(two) < load(one) { two } else { one }),
+                    (one, two) => one.or(two),
+                }
+            }
+        };
+        position.and_then(|at| candidates.get(at)).copied().ok_or(Fault::NoHealthyEndpoint)
+    }
+
+    /// A connection to `endpoint` that is good for `wanted`, new if need be.
+    pub(super) fn connection(
+        &mut self,
+        down: DownId,
+        target: &Target,
+        endpoint: usize,
+        wanted: Wanted,
+    ) -> Result<UpId, Fault> {
+        let snapshot = self.snapshot.clone();
+        let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
+        let any_endpoint = target.endpoints.len() == cluster.endpoints.len()
+            && !matches!(cluster.balance, Balance::Hash(_));
+        let state = self
+            .endpoints
+            .get_mut(target.cluster)
+            .and_then(|states| states.get_mut(endpoint))
+            .ok_or(Fault::NoHealthyEndpoint)?;
+        if state.in_flight >= cluster.max_requests {
+            return Err(Fault::Overloaded);
+        }
+        let pool = state.pools.entry((wanted.protocol, wanted.profile)).or_default();
+        if wanted.lease == Lease::Shared {
+            // The same downstream keeps to the same connection, so that its
+            // requests stay in order.
+            let seat = down.index() % cluster.connections.max(1);
+            if let Some(up) = pool.shared.get(seat).copied().flatten()
+                && let Some(upstream) = self.ups.get_mut(up)
+            {
+                upstream.any_endpoint &= any_endpoint;
+                return Ok(up);
+            }
+        } else {
+            while let Some(up) = pool.idle.pop() {
+                if let Some(upstream) = self.ups.get_mut(up) {
+                    upstream.mode = UpMode::Leased(down);
+                    upstream.any_endpoint = any_endpoint;
+                    return Ok(up);
+                }
+            }
+        }
+        if state.connections >= cluster.max_connections {
+            return Err(Fault::Overloaded);
+        }
+        self.open(down, target.cluster, endpoint, wanted, any_endpoint)
+    }
+
+    pub(super) fn open(
+        &mut self,
+        down: DownId,
+        cluster_at: usize,
+        endpoint: usize,
+        wanted: Wanted,
+        any_endpoint: bool,
+    ) -> Result<UpId, Fault> {
+        let snapshot = self.snapshot.clone();
+        let cluster = snapshot.clusters.get(cluster_at).ok_or(Fault::NoHealthyEndpoint)?;
+        let address = cluster.endpoints.get(endpoint).ok_or(Fault::NoHealthyEndpoint)?.address;
+        let shared = wanted.lease == Lease::Shared;
+        let seat = down.index() % cluster.connections.max(1);
+        let decoder = wanted
+            .protocol
+            .and_then(|at| snapshot.protocols.get(at))
+            .map(|enabled| enabled.framing.decoder(Side::Reply));
+        let until = self.now + cluster.connect_timeout.as_millis() as u64;
+        let mut upstream = Upstream {
+            cluster: cluster_at,
+            endpoint,
+            protocol: wanted.protocol,
+            profile: wanted.profile,
+            mode: if shared { UpMode::Shared } else { UpMode::Leased(down) },
+            seat,
+            phase: UpPhase::Connecting(until),
+            tell_decoder: decoder.as_ref().is_some_and(|decoder| decoder.wants_requests()),
+            decoder,
+            state: UpState::Idle,
+            input: Vec::new(),
+            need: 0,
+            out: Default::default(),
+            blocked: false,
+            dirty: false,
+            paused: false,
+            holding_back: Vec::new(),
+            expected: Default::default(),
+            in_flight: 0,
+            preamble_left: 0,
+            draining: false,
+            any_endpoint,
+            attempts: 0,
+            used: false,
+            shut: false,
+            eof: false,
+            last_active: self.now,
+            last_read: self.now,
+            blocked_since: 0,
+            probed: 0,
+            unwritten: false,
+        };
+        if let Some(ProfileState { profile, .. }) = self.profiles.get(wanted.profile)
+            && profile.replies > 0
+        {
+            upstream.preamble_left = profile.replies;
+            upstream.out.tail(&mut self.spares).extend_from_slice(&profile.preamble);
+        }
+        self.counters.connects += 1;
+        self.use_profile(wanted.profile, Party::Upstream);
+        let up = self.ups.insert(Box::new(upstream));
+        if let Some(state) = self.endpoints.get_mut(cluster_at).and_then(|s| s.get_mut(endpoint)) {
+            state.connections += 1;
+            if shared {
+                let key = (wanted.protocol, wanted.profile);
+                state.pools.entry(key).or_default().seat(seat, up);
+            }
+        }
+        self.actions.push(Action::Connect(up, address));
+        self.look_by(until);
+        Ok(up)
+    }
+
+    /// An exchange is over and its connection clean: others may have it.
+    pub(super) fn release(&mut self, up: UpId) {
+        let Some(upstream) = self.ups.get_mut(up) else { return };
+        upstream.used = true;
+        if upstream.draining || self.draining {
+            self.close_up(up, Fault::UpstreamReset);
+            return;
+        }
+        upstream.mode = UpMode::Idle;
+        upstream.last_active = self.now;
+        let (cluster, endpoint, key) =
+            (upstream.cluster, upstream.endpoint, (upstream.protocol, upstream.profile));
+        let idle_timeout =
+            self.snapshot.clusters.get(cluster).map_or(0, |c| c.idle_timeout.as_millis() as u64);
+        if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(endpoint)) {
+            state.pools.entry(key).or_default().idle.push(up);
+        }
+        self.look_by(self.now + idle_timeout);
+    }
+
+    /// Takes a connection out of the pool: no new request will find it.
+    pub(super) fn leave_pool(&mut self, up: UpId) {
+        let Some(upstream) = self.ups.get(up) else { return };
+        let key = (upstream.protocol, upstream.profile);
+        if let Some(state) =
+            self.endpoints.get_mut(upstream.cluster).and_then(|s| s.get_mut(upstream.endpoint))
+            && let Some(pool) = state.pools.get_mut(&key)
+        {
+            pool.remove(up);
+            if pool.is_empty() {
+                state.pools.remove(&key);
+            }
+        }
+    }
+
+    /// No new requests on this connection; it closes when those on it have ended.
+    pub(super) fn drain_up(&mut self, up: UpId) {
+        let Some(upstream) = self.ups.get_mut(up) else { return };
+        if matches!(upstream.mode, UpMode::Session(_)) {
+            return;
+        }
+        upstream.draining = true;
+        let idle = upstream.in_flight == 0 && !matches!(upstream.mode, UpMode::Leased(_));
+        self.leave_pool(up);
+        if idle {
+            self.close_up(up, Fault::UpstreamReset);
+        }
+    }
+
+    /// The connection stands: what waits on it can go.
+    pub fn connected(&mut self, up: UpId) {
+        if let Some(upstream) = self.ups.get_mut(up) {
+            upstream.phase = UpPhase::Ready;
+            upstream.last_active = self.now;
+            upstream.last_read = self.now;
+            let heartbeat = self
+                .snapshot
+                .clusters
+                .get(upstream.cluster)
+                .map_or(u64::MAX, |c| c.heartbeat.min(c.idle_timeout).as_millis() as u64);
+            self.look_by(self.now.saturating_add(heartbeat));
+            self.mark_up(up);
+        }
+    }
+
+    /// The endpoint refused. Nothing was sent, so another endpoint may have all
+    /// that waits; where there is none, each request is answered.
+    pub fn connect_failed(&mut self, up: UpId) {
+        let snapshot = self.snapshot.clone();
+        let Some(upstream) = self.ups.get(up) else { return };
+        let (cluster_at, endpoint) = (upstream.cluster, upstream.endpoint);
+        let Some(cluster) = snapshot.clusters.get(cluster_at) else { return };
+        let Some(states) = self.endpoints.get_mut(cluster_at) else { return };
+        if let Some(state) = states.get_mut(endpoint) {
+            state.resting_until = self.now + REST;
+        }
+        let other = if upstream.any_endpoint && upstream.attempts + 1 < cluster.endpoints.len() {
+            states.iter().position(|state| {
+                state.resting_until <= self.now && state.connections < cluster.max_connections
+            })
+        } else {
+            None
+        };
+        let Some(other) = other else {
+            self.close_up(up, Fault::ConnectFailed);
+            return;
+        };
+        let shared = upstream.mode == UpMode::Shared;
+        self.leave_pool(up);
+        let until = self.now + cluster.connect_timeout.as_millis() as u64;
+        let Some(upstream) = self.ups.get_mut(up) else { return };
+        upstream.endpoint = other;
+        upstream.attempts += 1;
+        upstream.phase = UpPhase::Connecting(until);
+        let (key, in_flight) = ((upstream.protocol, upstream.profile), upstream.in_flight);
+        let seat = upstream.seat;
+        if let Some(states) = self.endpoints.get_mut(cluster_at) {
+            if let Some(state) = states.get_mut(endpoint) {
+                state.connections -= 1;
+                state.in_flight -= in_flight.min(state.in_flight);
+            }
+            if let Some(state) = states.get_mut(other) {
+                state.connections += 1;
+                state.in_flight += in_flight;
+                if shared {
+                    let pool = state.pools.entry(key).or_default();
+                    if pool.shared.get(seat).copied().flatten().is_none() {
+                        pool.seat(seat, up);
+                    }
+                }
+            }
+        }
+        if let Some(endpoint) = cluster.endpoints.get(other) {
+            self.counters.connects += 1;
+            self.actions.push(Action::Connect(up, endpoint.address));
+        }
+        self.look_by(until);
+    }
+
+    /// The place of `profile` in the engine's list, where it is put if it is new.
+    /// Connection states are few: the search runs only when a client changes its own.
+    pub(super) fn profile_index(&mut self, profile: polyport_codecs::Profile) -> usize {
+        if let Some(at) = self.profiles.iter().position(|had| had.profile == profile) {
+            return at;
+        }
+        let entry = ProfileState { profile, downs: 0, ups: 0 };
+        // The first is the empty one, which is always there.
+        let free = self.profiles.iter().skip(1).position(|had| had.downs + had.ups == 0);
+        match free.and_then(|at| self.profiles.get_mut(at + 1).map(|place| (at + 1, place))) {
+            Some((at, place)) => {
+                *place = entry;
+                at
+            }
+            None => {
+                self.profiles.push(entry);
+                self.profiles.len() - 1
+            }
+        }
+    }
+
+    /// A connection has this profile from now on.
+    pub(super) fn use_profile(&mut self, at: usize, party: Party) {
+        if let Some(entry) = self.profiles.get_mut(at) {
+            *entry.count(party) += 1;
+        }
+    }
+
+    /// A connection has it no longer. A profile that nobody has is forgotten.
+    pub(super) fn drop_profile(&mut self, at: usize, party: Party) {
+        if let Some(entry) = self.profiles.get_mut(at) {
+            let count = entry.count(party);
+            *count = count.saturating_sub(1);
+            if entry.downs + entry.ups == 0 && at > 0 {
+                entry.profile = polyport_codecs::Profile::default();
+            }
+        }
+    }
+
+    /// How messages pair on this connection; `None` for opaque bytes.
+    pub(super) fn exchange_of(&self, protocol: Option<usize>) -> Option<Exchange> {
+        Some(self.snapshot.protocols.get(protocol?)?.protocol.exchange())
+    }
+}
+
+/// The candidate on whose share of all weights `turn` falls, counting only those that fit.
+fn by_weight(
+    cluster: &Cluster,
+    candidates: &[usize],
+    turn: u64,
+    fit: impl Fn(usize) -> bool,
+) -> Option<usize> {
+    let weight = |at: usize| {
+        let endpoint = candidates.get(at).and_then(|endpoint| cluster.endpoints.get(*endpoint));
+        if fit(at) { endpoint.map_or(0, |endpoint| u64::from(endpoint.weight)) } else { 0 }
+    };
+    let total: u64 = (0..candidates.len()).map(weight).sum();
+    let mut left = turn.checked_rem(total)?;
+    for at in 0..candidates.len() {
+        if left < weight(at) {
+            return Some(at);
+        }
+        left -= weight(at);
+    }
+    None
+}

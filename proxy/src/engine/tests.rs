@@ -1,0 +1,45 @@
+//! A seeded simulation: random clients, random servers, bytes cut anywhere,
+//! sockets that take a few bytes at a time, resets, virtual time. After every run
+//! each request must have ended exactly once, with its own answer or an error.
+
+#![allow(missing_docs, clippy::indexing_slicing)]
+
+mod sim;
+mod toy;
+
+use sim::{Plan, simulate};
+
+#[test]
+fn every_request_of_a_calm_run_gets_its_own_answer() {
+    for protocol in [&toy::CORRELATED, &toy::PIPELINED, &toy::ALONE] {
+        for seed in 0..150 {
+            let report = simulate(protocol, seed, Plan::calm());
+            assert_eq!(report.errors, 0, "{} seed {seed}: {report:?}", protocol.name);
+            assert_eq!(report.answered, report.asked, "{} seed {seed}: {report:?}", protocol.name);
+        }
+    }
+}
+
+#[test]
+fn every_request_of_a_stormy_run_ends_exactly_once() {
+    for protocol in [&toy::CORRELATED, &toy::PIPELINED, &toy::ALONE] {
+        let mut answered = 0;
+        for seed in 0..300 {
+            let report = simulate(protocol, seed, Plan::stormy());
+            assert_eq!(
+                report.answered + report.errors + report.cut,
+                report.asked,
+                "{} seed {seed}: {report:?}",
+                protocol.name
+            );
+            answered += report.answered;
+        }
+        assert!(answered > 0, "{}: a storm that kills everything shows nothing", protocol.name);
+    }
+}
+
+#[test]
+fn a_run_repeats_from_its_seed() {
+    let run = || simulate(&toy::CORRELATED, 7, Plan::stormy());
+    assert_eq!(run(), run());
+}

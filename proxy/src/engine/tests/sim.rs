@@ -1,0 +1,369 @@
+//! The world around an engine: clients, servers, sockets and time, all from a seed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use polyport_codecs::{Interest, Limits, Protocol};
+use polyport_router::{Route, Split, Table};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::toy::{Toy, id_of};
+use crate::engine::state::{ConnId, UpId};
+use crate::engine::{Action, Engine, Net, Written};
+use crate::snapshot::*;
+
+#[derive(Clone, Copy)]
+pub struct Plan {
+    clients: usize,
+    requests: usize,
+    /// Per mille of server steps that reset the connection, or refuse it.
+    resets: u32,
+    /// Per mille of client steps that leave early.
+    leaves: u32,
+    /// Per mille of requests that the server never answers.
+    silences: u32,
+}
+
+impl Plan {
+    pub fn calm() -> Self {
+        Self { clients: 5, requests: 20, resets: 0, leaves: 0, silences: 0 }
+    }
+    pub fn stormy() -> Self {
+        Self { clients: 5, requests: 20, resets: 6, leaves: 4, silences: 10 }
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub asked: usize,
+    pub answered: usize,
+    pub errors: usize,
+    /// Asked on a connection that then ended without answering.
+    pub cut: usize,
+}
+
+/// The peer's half of one connection.
+#[derive(Default)]
+struct Pipe {
+    /// What the engine wrote and the peer has not looked at.
+    to_peer: Vec<u8>,
+    /// What the peer wrote and the engine has not read.
+    to_engine: VecDeque<u8>,
+    /// How many bytes the socket takes before it is full.
+    room: usize,
+    peer_closed: bool,
+    closed: bool,
+}
+
+struct Client {
+    conn: ConnId,
+    pipe: Pipe,
+    script: VecDeque<(u64, Vec<u8>)>,
+    waiting: BTreeMap<u64, usize>,
+    order: VecDeque<u64>,
+    in_order: bool,
+}
+
+struct Server {
+    pipe: Pipe,
+    connecting: bool,
+    /// It answers no more.
+    mute: bool,
+}
+
+struct World {
+    clients: Vec<Client>,
+    servers: BTreeMap<usize, (UpId, Server)>,
+}
+
+impl World {
+    fn pipe(&mut self, conn: ConnId) -> Option<&mut Pipe> {
+        match conn {
+            ConnId::Down(_) => {
+                self.clients.iter_mut().find(|client| client.conn == conn).map(|c| &mut c.pipe)
+            }
+            ConnId::Up(id) => self
+                .servers
+                .get_mut(&id.index())
+                .filter(|(had, _)| *had == id)
+                .map(|(_, server)| &mut server.pipe),
+        }
+    }
+}
+
+impl Net for World {
+    fn write(&mut self, conn: ConnId, first: &[u8], second: &[u8]) -> Written {
+        let Some(pipe) = self.pipe(conn) else { return Written::Failed };
+        if pipe.peer_closed {
+            return Written::Failed;
+        }
+        if pipe.room == 0 {
+            return Written::Blocked;
+        }
+        let all = [first, second].concat();
+        let count = all.len().min(pipe.room);
+        pipe.room -= count;
+        pipe.to_peer.extend_from_slice(&all[..count]);
+        Written::Bytes(count)
+    }
+}
+
+pub fn snapshot(protocol: &'static Toy) -> Snapshot {
+    let (limits, interest) = (Limits::default(), Interest::nothing());
+    let codec = protocol.compile(&limits, &interest);
+    let address: std::net::SocketAddr = ([127, 0, 0, 1], 1).into();
+    let endpoint = Endpoint { address, weight: 1, labels: BTreeMap::new() };
+    let forward = Forward {
+        split: Split::new([1]).expect("a weight"),
+        targets: vec![Target { cluster: 0, endpoints: vec![0, 1], ring: None }],
+        sticky: None,
+        timeout: None,
+    };
+    Snapshot {
+        workers: 1,
+        listeners: vec![Listener {
+            name: "edge".into(),
+            address,
+            protocols: vec![0],
+            detectable: vec![protocol],
+            fallback: Fallback::Close,
+            detect_timeout: Duration::from_secs(5),
+        }],
+        clusters: vec![Cluster {
+            name: "all".into(),
+            endpoints: vec![endpoint.clone(), endpoint],
+            balance: Balance::RoundRobin,
+            connect_timeout: Duration::from_secs(1),
+            connections: 2,
+            max_connections: 100,
+            max_requests: 1000,
+            idle_timeout: Duration::from_secs(60),
+            heartbeat: Duration::from_secs(15),
+        }],
+        routes: Table::compile(vec![Route {
+            name: "all".into(),
+            when: vec![],
+            then: Action_::Forward(forward),
+        }]),
+        interest,
+        facts: Facts::default(),
+        limits,
+        timeouts: Timeouts {
+            request: Duration::from_secs(2),
+            idle: Duration::from_secs(3600),
+            read: Duration::from_secs(10),
+            write: Duration::from_secs(10),
+            drain: Duration::from_secs(10),
+        },
+        buffers: Buffers { high: 512, out_of_turn: 1024, in_flight: 8, connections: 1000 },
+        protocols: vec![Enabled { protocol, codec: codec.clone(), framing: codec }],
+    }
+}
+
+use crate::snapshot::Action as Action_;
+
+pub fn simulate(protocol: &'static Toy, seed: u64, plan: Plan) -> Report {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut engine = Engine::new(Arc::new(snapshot(protocol)), seed, None);
+    let mut world = World { clients: Vec::new(), servers: BTreeMap::new() };
+    let mut report = Report::default();
+    let in_order = protocol.name != "correlated";
+    for client in 0..plan.clients {
+        let conn = engine.accept(0, ([127, 0, 0, 1], 1000).into()).expect("room");
+        let script = (0..plan.requests as u64)
+            .map(|n| {
+                let id = (client as u64) << 32 | n;
+                let mut bytes = format!("{id:016x}:hello {n}\n").into_bytes();
+                if rng.random_ratio(1, 10) {
+                    let length: usize = rng.random_range(1..20_000);
+                    bytes = format!("{id:016x}:L{length}\n").into_bytes();
+                    bytes.resize(bytes.len() + length, b'x');
+                }
+                (id, bytes)
+            })
+            .collect();
+        let pipe = Pipe { room: 100, ..Pipe::default() };
+        let (waiting, order) = (BTreeMap::new(), VecDeque::new());
+        world.clients.push(Client { conn, pipe, script, waiting, order, in_order });
+    }
+    let mut now = 0u64;
+    for round in 0..200_000 {
+        now += rng.random_range(0..4);
+        engine.tick(now);
+        for at in 0..world.clients.len() {
+            client_step(&mut world, at, &mut engine, &mut rng, &mut report, plan, round);
+        }
+        let ups: Vec<usize> = world.servers.keys().copied().collect();
+        for up in ups {
+            server_step(&mut world, up, &mut engine, &mut rng, plan);
+        }
+        engine.expire();
+        loop {
+            engine.flush(&mut world);
+            let mut at = 0;
+            let mut any = false;
+            while let Some(action) = engine.next_action(&mut at) {
+                any = true;
+                match action {
+                    Action::Connect(up, _) => {
+                        let pipe = Pipe { room: 100, ..Pipe::default() };
+                        let server = Server { pipe, connecting: true, mute: false };
+                        world.servers.insert(up.index(), (up, server));
+                    }
+                    Action::Close(ConnId::Up(up)) => {
+                        if world.servers.get(&up.index()).is_some_and(|(had, _)| *had == up) {
+                            world.servers.remove(&up.index());
+                        }
+                    }
+                    Action::Close(conn) | Action::Shut(conn) => {
+                        if let Some(pipe) = world.pipe(conn) {
+                            pipe.closed = true;
+                        }
+                    }
+                    Action::Read(_) => {}
+                }
+            }
+            if !any && !engine.has_work() {
+                break;
+            }
+        }
+        let idle = world.clients.iter().all(|client| {
+            client.pipe.peer_closed
+                || (client.pipe.closed && client.pipe.to_peer.is_empty())
+                || (client.script.is_empty() && client.waiting.is_empty())
+        });
+        if idle {
+            break;
+        }
+        assert!(round < 199_999, "seed {seed}: a request never ended; {report:?}");
+    }
+    for client in &world.clients {
+        report.cut += client.waiting.len();
+    }
+    report
+}
+
+fn client_step(
+    world: &mut World,
+    at: usize,
+    engine: &mut Engine,
+    rng: &mut SmallRng,
+    report: &mut Report,
+    plan: Plan,
+    round: usize,
+) {
+    let client = &mut world.clients[at];
+    let conn = client.conn;
+    if client.pipe.peer_closed {
+        return;
+    }
+    // What it was sent.
+    while let Some(end) = client.pipe.to_peer.iter().position(|byte| *byte == b'\n') {
+        let line: Vec<u8> = client.pipe.to_peer.drain(..=end).collect();
+        let id = id_of(&line);
+        assert!(
+            client.waiting.remove(&id).is_some(),
+            "round {round}: an answer too many, to {id:x}"
+        );
+        if client.in_order {
+            assert_eq!(client.order.pop_front(), Some(id), "an answer out of turn");
+        }
+        match line[16] {
+            b'=' => report.answered += 1,
+            _ => report.errors += 1,
+        }
+    }
+    if client.pipe.closed {
+        return;
+    }
+    if rng.random_ratio(plan.leaves, 1000) && plan.leaves > 0 {
+        client.pipe.peer_closed = true;
+        engine.broken(conn);
+        return;
+    }
+    // What it asks.
+    if client.pipe.to_engine.is_empty() && rng.random_ratio(1, 3) {
+        for _ in 0..rng.random_range(1..6) {
+            if let Some((id, bytes)) = client.script.pop_front() {
+                report.asked += 1;
+                client.waiting.insert(id, 1);
+                client.order.push_back(id);
+                client.pipe.to_engine.extend(bytes);
+            }
+        }
+    }
+    client.pipe.room = client.pipe.room.max(rng.random_range(1..3000));
+    if engine.is_blocked(conn) {
+        engine.writable(conn);
+    }
+    let count = rng.random_range(1..4000).min(client.pipe.to_engine.len());
+    if count > 0 && engine.wants_read(conn) {
+        let bytes: Vec<u8> = client.pipe.to_engine.drain(..count).collect();
+        engine.received(conn, &bytes, world);
+    }
+}
+
+fn server_step(world: &mut World, up: usize, engine: &mut Engine, rng: &mut SmallRng, plan: Plan) {
+    let Some((id, server)) = world.servers.get_mut(&up) else { return };
+    let id = *id;
+    let conn = ConnId::Up(id);
+    let reset = plan.resets > 0 && rng.random_ratio(plan.resets, 1000);
+    if server.connecting {
+        if !rng.random_ratio(1, 3) {
+            return;
+        }
+        if reset {
+            world.servers.remove(&up);
+            engine.connect_failed(id);
+        } else {
+            server.connecting = false;
+            engine.connected(id);
+        }
+        return;
+    }
+    if reset {
+        world.servers.remove(&up);
+        if rng.random() {
+            engine.ended(conn)
+        } else {
+            engine.broken(conn)
+        }
+        return;
+    }
+    // It answers what it was asked, in order, when it has all of it.
+    loop {
+        let asked = &server.pipe.to_peer;
+        let Some(end) = asked.iter().position(|byte| *byte == b'\n') else { break };
+        let mut line = asked[..=end].to_vec();
+        let mut body = 0;
+        if line[17] == b'L' {
+            let digits = std::str::from_utf8(&line[18..end]).expect("digits");
+            body = digits.parse().expect("a length");
+            line.splice(17.., b"had a body\n".iter().copied());
+        }
+        if asked.len() < end + 1 + body {
+            break;
+        }
+        server.pipe.to_peer.drain(..end + 1 + body);
+        line[16] = b'=';
+        if plan.silences > 0 && rng.random_ratio(plan.silences, 1000) {
+            // Where replies come in order, one left out would shift all others.
+            server.mute = true;
+        }
+        if !server.mute {
+            server.pipe.to_engine.extend(line);
+        }
+    }
+    server.pipe.room = server.pipe.room.max(rng.random_range(1..3000));
+    if engine.is_blocked(conn) {
+        engine.writable(conn);
+    }
+    let Some((_, server)) = world.servers.get_mut(&up) else { return };
+    let count = rng.random_range(1..400).min(server.pipe.to_engine.len());
+    if count > 0 && engine.wants_read(conn) {
+        let bytes: Vec<u8> = server.pipe.to_engine.drain(..count).collect();
+        engine.received(conn, &bytes, world);
+    }
+}

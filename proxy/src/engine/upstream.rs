@@ -1,0 +1,511 @@
+//! From an upstream's bytes to replies, and what becomes of a connection that ends.
+
+use polyport_codecs::{Body, Exchange, Fault, Head, Hop, Kind, Lease, Outcome, Side, Step};
+
+use super::finish::{lane_at, lane_buffer};
+use super::pool::Party;
+use super::state::{ConnId, DownState, Expected, FlightId, Lane, UpId, UpMode, UpPhase, UpState};
+use super::{Action, Engine, Net};
+
+/// The correlation id of our own probes: no flight has it, as its place would be the last of all.
+const PROBE_ID: u64 = u64::MAX;
+
+impl Engine {
+    pub(super) fn received_up(&mut self, id: UpId, bytes: &[u8], net: &mut dyn Net) {
+        let Some(upstream) = self.ups.get_mut(id) else { return };
+        upstream.last_read = self.now;
+        upstream.last_active = self.now;
+        if upstream.input.is_empty() {
+            let taken = self.run_up(id, bytes, net);
+            let left = bytes.get(taken..).unwrap_or_default();
+            if !left.is_empty()
+                && let Some(upstream) = self.ups.get_mut(id)
+            {
+                upstream.input = self.spares.take();
+                upstream.input.extend_from_slice(left);
+            }
+        } else {
+            upstream.input.extend_from_slice(bytes);
+            let mut input = std::mem::take(&mut upstream.input);
+            let taken = self.run_up(id, &input, net);
+            match self.ups.get_mut(id) {
+                Some(upstream) if taken < input.len() => {
+                    input.drain(..taken);
+                    upstream.input = input;
+                }
+                _ => self.spares.give(input),
+            }
+        }
+    }
+
+    fn run_up(&mut self, id: UpId, buf: &[u8], net: &mut dyn Net) -> usize {
+        let mut at = 0;
+        loop {
+            let Some(upstream) = self.ups.get_mut(id) else { return buf.len() };
+            let rest = buf.get(at..).unwrap_or_default();
+            if let UpMode::Session(down) = upstream.mode
+                && upstream.preamble_left == 0
+            {
+                if !rest.is_empty() {
+                    self.pass_down(down, id, None, rest, net);
+                }
+                return buf.len();
+            }
+            match upstream.state {
+                UpState::Body { left, to } => {
+                    if rest.is_empty() {
+                        return at;
+                    }
+                    let count = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+                    let left = left - count as u64;
+                    at += count;
+                    upstream.state =
+                        if left > 0 { UpState::Body { left, to } } else { UpState::Idle };
+                    self.pass_reply(id, to, rest.get(..count).unwrap_or_default(), net);
+                    if left == 0
+                        && let Some(to) = to
+                    {
+                        self.finish(to);
+                    }
+                }
+                UpState::Steps { to } => match self.step_up(id, rest) {
+                    None => return at,
+                    Some(Step::Body(count)) => {
+                        at += count;
+                        self.pass_reply(id, to, rest.get(..count).unwrap_or_default(), net);
+                    }
+                    Some(Step::Framing(count)) => {
+                        at += count;
+                        let plain = to
+                            .and_then(|to| self.flights.get(to))
+                            .is_some_and(|flight| flight.plain_body);
+                        if !plain {
+                            self.pass_reply(id, to, rest.get(..count).unwrap_or_default(), net);
+                        }
+                    }
+                    Some(_) => {
+                        if let Some(upstream) = self.ups.get_mut(id) {
+                            upstream.state = UpState::Idle;
+                        }
+                        if let Some(to) = to {
+                            self.finish(to);
+                        }
+                    }
+                },
+                UpState::Idle => {
+                    if rest.is_empty() {
+                        return at;
+                    }
+                    let Some(Step::Head(head)) = self.step_up(id, rest) else { return at };
+                    at += head.len;
+                    let message = rest.get(..head.len).unwrap_or_default();
+                    let to = self.reply(id, &head, message);
+                    if let Some(upstream) = self.ups.get_mut(id) {
+                        match head.body {
+                            Body::None => {
+                                if let Some(to) = to {
+                                    self.finish(to);
+                                }
+                            }
+                            Body::Length(left) => upstream.state = UpState::Body { left, to },
+                            Body::Steps => upstream.state = UpState::Steps { to },
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs the decoder; `None` where it needs more, or refused (the connection is then gone).
+    fn step_up(&mut self, id: UpId, buf: &[u8]) -> Option<Step> {
+        let upstream = self.ups.get_mut(id)?;
+        if buf.len() < upstream.need {
+            return None;
+        }
+        match upstream.decoder.as_mut()?.decode(buf, &mut self.no_metadata) {
+            Ok(Step::Need(need)) => {
+                upstream.need = need;
+                None
+            }
+            Ok(step) => {
+                upstream.need = 0;
+                Some(step)
+            }
+            Err(error) => {
+                self.counters.malformed += 1;
+                let (cluster, endpoint) = (upstream.cluster, upstream.endpoint);
+                if upstream.in_flight > 0 {
+                    tracing::warn!(cluster, endpoint, %error, "closed an upstream: malformed reply");
+                }
+                self.close_up(id, Fault::Malformed);
+                None
+            }
+        }
+    }
+
+    /// Deals with the head of what an upstream sends; the request that its body belongs to.
+    fn reply(&mut self, id: UpId, head: &Head, message: &[u8]) -> Option<FlightId> {
+        let snapshot = self.snapshot.clone();
+        let upstream = self.ups.get_mut(id)?;
+        let protocol = upstream.protocol?;
+        let enabled = snapshot.protocols.get(protocol)?;
+        let exchange = enabled.protocol.exchange();
+        upstream.probed = 0;
+        match head.kind {
+            Kind::Response | Kind::Interim => {}
+            Kind::Heartbeat => {
+                let out = upstream.out.tail(&mut self.spares);
+                enabled.protocol.answer(head, message, out);
+                self.mark_up(id);
+                return None;
+            }
+            Kind::GoAway => {
+                self.drain_up(id);
+                return None;
+            }
+            // Pushes to a shared connection are for nobody; probes' replies are ours.
+            _ => return None,
+        }
+        if upstream.preamble_left > 0 && head.kind == Kind::Response {
+            upstream.preamble_left -= 1;
+            if head.outcome != Outcome::Ok {
+                tracing::warn!(
+                    protocol = enabled.protocol.name(),
+                    "an upstream refuses the state that a client had built up"
+                );
+                self.close_up(id, Fault::Denied);
+            }
+            return None;
+        }
+        let to = if exchange == Exchange::Correlated {
+            let bits = enabled.protocol.id_bits();
+            let found = self.flights.from_wire(head.reply_to.id, bits);
+            match found {
+                Some(found) if self.flights.get(found).is_some_and(|flight| flight.up == id) => {
+                    found
+                }
+                _ => {
+                    if head.reply_to.id != PROBE_ID {
+                        self.counters.late += 1;
+                    }
+                    return None;
+                }
+            }
+        } else {
+            let next = if head.kind == Kind::Interim {
+                upstream.expected.front().copied()
+            } else {
+                upstream.expected.pop_front()
+            };
+            match next {
+                Some(Expected::Flight(flight)) => flight,
+                Some(Expected::Probe) => return None,
+                None => {
+                    self.counters.malformed += 1;
+                    tracing::debug!("closed an upstream: a reply that nobody asked for");
+                    self.close_up(id, Fault::Malformed);
+                    return None;
+                }
+            }
+        };
+        let Some(flight) = self.flights.get_mut(to) else {
+            self.counters.late += 1;
+            return None;
+        };
+        let interim = head.kind == Kind::Interim;
+        let mut replying_whole = false;
+        if !interim {
+            flight.succeeded = head.outcome == Outcome::Ok;
+            flight.upstream_last |= head.last;
+            flight.last |= flight.plain_body && head.body == Body::Steps;
+            // A body that ends with the connection ends the downstream's too.
+            replying_whole = head.body == Body::None;
+            flight.replying |= !replying_whole;
+        }
+        let session = head.lease == Lease::Session;
+        let hop = Hop {
+            side: Side::Reply,
+            id: (exchange == Exchange::Correlated).then_some(flight.reply_to.id),
+            source: None,
+            secure: false,
+            request: flight.reply_to,
+            close: !session && (flight.last || (self.draining && !interim)),
+            plain_body: flight.plain_body,
+        };
+        if self.draining && exchange == (Exchange::Ordered { shared: false }) && !interim {
+            flight.last = true;
+        }
+        let (down_id, lane) = (flight.down, flight.lane);
+        if let Some(down) = self.downs.get_mut(down_id) {
+            if !replying_whole && !interim && exchange == Exchange::Correlated {
+                // It holds the wire until it is over.
+                if lane_at(down, lane, to).is_none() {
+                    down.lanes.push_back(Lane { flight: Some(to), bytes: Vec::new(), last: false });
+                }
+            }
+            let (buffer, on_wire) = lane_buffer(down, lane, to, &mut self.spares);
+            enabled.protocol.relay(head, message, &hop, buffer);
+            if on_wire {
+                self.mark_down(down_id);
+            }
+        }
+        if interim {
+            return None;
+        }
+        if session {
+            self.become_session(id, to);
+            return None;
+        }
+        Some(to)
+    }
+
+    /// The reply turns its exchange into a session (HTTP 101, CONNECT).
+    fn become_session(&mut self, up: UpId, flight: FlightId) {
+        let Some(flight) = self.forget_flight(flight) else { return };
+        self.counters.answered += 1;
+        if let Some(upstream) = self.ups.get_mut(up) {
+            upstream.mode = UpMode::Session(flight.down);
+            upstream.draining = true;
+        }
+        let Some(down) = self.downs.get_mut(flight.down) else {
+            self.close_up(up, Fault::UpstreamReset);
+            return;
+        };
+        down.lanes.clear();
+        down.state = DownState::Session(up);
+        down.parked_head = None;
+        if down.parked || !down.input.is_empty() {
+            down.parked = true;
+            self.wake_down(flight.down);
+        }
+        self.spares.give(flight.copy);
+    }
+
+    /// An upstream will send no more.
+    pub(super) fn ended_up(&mut self, id: UpId) {
+        let Some(upstream) = self.ups.get_mut(id) else { return };
+        upstream.eof = true;
+        if upstream.unwritten && upstream.in_flight > 0 && !self.draining {
+            self.reconnect(id);
+            return;
+        }
+        let ends_body = match (&mut upstream.decoder, upstream.state) {
+            (Some(decoder), UpState::Steps { to }) => {
+                decoder.eof(&upstream.input).unwrap_or(false).then_some(to)
+            }
+            _ => None,
+        };
+        if let Some(to) = ends_body {
+            upstream.state = UpState::Idle;
+            if let Some(to) = to {
+                if let Some(flight) = self.flights.get_mut(to) {
+                    flight.upstream_last = true;
+                    flight.last |= flight.replying;
+                }
+                self.finish(to);
+            }
+        }
+        self.close_up(id, Fault::UpstreamReset);
+    }
+
+    /// An idle connection ended just as requests were given to it. None of them was
+    /// written, so a new connection may carry them, unasked.
+    fn reconnect(&mut self, id: UpId) {
+        let snapshot = self.snapshot.clone();
+        let Some(upstream) = self.ups.get_mut(id) else { return };
+        let Some(cluster) = snapshot.clusters.get(upstream.cluster) else { return };
+        let Some(endpoint) = cluster.endpoints.get(upstream.endpoint) else { return };
+        let Some(enabled) = upstream.protocol.and_then(|at| snapshot.protocols.get(at)) else {
+            self.close_up(id, Fault::UpstreamReset);
+            return;
+        };
+        let until = self.now + cluster.connect_timeout.as_millis() as u64;
+        upstream.phase = UpPhase::Connecting(until);
+        (upstream.eof, upstream.blocked, upstream.used, upstream.probed) = (false, false, false, 0);
+        (upstream.state, upstream.need) = (UpState::Idle, 0);
+        upstream.input.clear();
+        upstream.expected.retain(|expected| matches!(expected, Expected::Flight(_)));
+        let mut decoder = enabled.framing.decoder(Side::Reply);
+        if upstream.tell_decoder {
+            for expected in &upstream.expected {
+                if let Expected::Flight(flight) = expected
+                    && let Some(flight) = self.flights.get(*flight)
+                {
+                    decoder.expect(flight.reply_to);
+                }
+            }
+        }
+        upstream.decoder = Some(decoder);
+        if let Some(state) = self.profiles.get(upstream.profile)
+            && state.profile.replies > 0
+        {
+            let waiting = upstream.out.pending().to_vec();
+            upstream.out.consume(waiting.len(), &mut self.spares);
+            let out = upstream.out.tail(&mut self.spares);
+            out.extend_from_slice(&state.profile.preamble);
+            out.extend_from_slice(&waiting);
+            upstream.preamble_left = state.profile.replies;
+        }
+        self.counters.connects += 1;
+        self.actions.push(Action::Close(ConnId::Up(id)));
+        self.actions.push(Action::Connect(id, endpoint.address));
+        self.look_by(until);
+    }
+
+    /// Forgets an upstream connection at once; every request on it ends with `fault`.
+    pub(super) fn close_up(&mut self, id: UpId, fault: Fault) {
+        self.leave_pool(id);
+        let Some(mut upstream) = self.ups.remove(id) else { return };
+        self.actions.push(Action::Close(ConnId::Up(id)));
+        if let Some(state) =
+            self.endpoints.get_mut(upstream.cluster).and_then(|s| s.get_mut(upstream.endpoint))
+        {
+            state.connections = state.connections.saturating_sub(1);
+            state.in_flight = state.in_flight.saturating_sub(upstream.in_flight);
+        }
+        self.drop_profile(upstream.profile, Party::Upstream);
+        let waiting = upstream.out.len();
+        upstream.out.consume(waiting, &mut self.spares);
+        self.spares.give(std::mem::take(&mut upstream.input));
+        for down in upstream.holding_back.drain(..) {
+            self.let_down(down);
+        }
+        match upstream.mode {
+            UpMode::Session(down) => {
+                if let Some(joined) = self.downs.get_mut(down)
+                    && matches!(joined.state, DownState::Session(_))
+                {
+                    joined.state = DownState::Closing { shut: false };
+                    self.close_if_done(down);
+                }
+            }
+            UpMode::Leased(down) => {
+                if let Some(down) = self.downs.get_mut(down)
+                    && down.held == Some(id)
+                {
+                    down.held = None;
+                    down.releasing = false;
+                    // State that the client had built up on it is gone: it has to learn that.
+                    self.lose_held(&upstream);
+                }
+            }
+            UpMode::Shared | UpMode::Idle => {}
+        }
+        if upstream.in_flight == 0 {
+            return;
+        }
+        let lost: Vec<FlightId> = if upstream.expected.is_empty() {
+            self.flights.iter().filter(|(_, flight)| flight.up == id).map(|(key, _)| key).collect()
+        } else {
+            let current = match upstream.state {
+                UpState::Body { to, .. } | UpState::Steps { to } => to,
+                UpState::Idle => None,
+            };
+            let expected = upstream.expected.iter().filter_map(|expected| match expected {
+                Expected::Flight(flight) => Some(*flight),
+                Expected::Probe => None,
+            });
+            current.into_iter().chain(expected).collect()
+        };
+        for flight in lost {
+            if !self.resend(flight, &upstream, fault) {
+                self.fail(flight, fault, fault.as_str());
+            }
+        }
+    }
+
+    /// A connection whose state only one client had (a transaction, a watch) is
+    /// lost: its later requests would silently run without that state, so the
+    /// client's connection ends too, as it would without a proxy.
+    fn lose_held(&mut self, upstream: &super::state::Upstream) {
+        let UpMode::Leased(down) = upstream.mode else { return };
+        let Some(state) = self.downs.get_mut(down) else { return };
+        match state.lanes.back_mut() {
+            Some(lane) => lane.last = true,
+            None => self.stop_reading(down),
+        }
+    }
+
+    /// Sends a request again on a fresh connection, where the reused one it was
+    /// on was dead before it said a word.
+    fn resend(&mut self, id: FlightId, dead: &super::state::Upstream, fault: Fault) -> bool {
+        let Some(flight) = self.flights.get_mut(id) else { return false };
+        if fault != Fault::UpstreamReset
+            || !dead.used
+            || flight.copy.is_empty()
+            || flight.lease != Lease::Once
+            || flight.replying
+            || !flight.sent
+            || !dead.input.is_empty()
+            || self.downs.get(flight.down).is_none()
+        {
+            return false;
+        }
+        let copy = std::mem::take(&mut flight.copy);
+        let (down, protocol, reply_to) = (flight.down, flight.protocol, flight.reply_to);
+        let wanted = super::pool::Wanted {
+            protocol: Some(protocol),
+            profile: dead.profile,
+            lease: Lease::Once,
+        };
+        let Ok(up) = self.open(down, dead.cluster, dead.endpoint, wanted, dead.any_endpoint) else {
+            return false;
+        };
+        let ordered = self.is_ordered(protocol);
+        if let Some(upstream) = self.ups.get_mut(up) {
+            upstream.out.tail(&mut self.spares).extend_from_slice(&copy);
+            upstream.in_flight += 1;
+            if ordered {
+                upstream.expected.push_back(Expected::Flight(id));
+            }
+            if upstream.tell_decoder
+                && let Some(decoder) = &mut upstream.decoder
+            {
+                decoder.expect(reply_to);
+            }
+        }
+        if let Some(state) =
+            self.endpoints.get_mut(dead.cluster).and_then(|s| s.get_mut(dead.endpoint))
+        {
+            state.in_flight += 1;
+        }
+        if let Some(flight) = self.flights.get_mut(id) {
+            flight.up = up;
+        }
+        self.spares.give(copy);
+        self.counters.resent += 1;
+        self.mark_up(up);
+        true
+    }
+
+    /// Closes a connection that takes no new requests and has none left.
+    pub(super) fn close_up_if_drained(&mut self, id: UpId) {
+        if let Some(upstream) = self.ups.get(id)
+            && upstream.draining
+            && upstream.in_flight == 0
+            && !matches!(upstream.mode, UpMode::Session(_))
+        {
+            self.close_up(id, Fault::UpstreamReset);
+        }
+    }
+
+    /// Asks whether anybody is there, where the protocol can.
+    pub(super) fn probe(&mut self, id: UpId) {
+        let snapshot = self.snapshot.clone();
+        let Some(upstream) = self.ups.get_mut(id) else { return };
+        let Some(enabled) = upstream.protocol.and_then(|at| snapshot.protocols.get(at)) else {
+            return;
+        };
+        if upstream.phase != UpPhase::Ready {
+            return;
+        }
+        let out = upstream.out.tail(&mut self.spares);
+        if enabled.protocol.heartbeat(PROBE_ID, out) {
+            if matches!(enabled.protocol.exchange(), Exchange::Ordered { .. }) {
+                upstream.expected.push_back(Expected::Probe);
+            }
+            upstream.probed = self.now.max(1);
+            self.mark_up(id);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The tokio shell: threads, sockets and a clock around the [`Engine`].
+//!
+//! [`Proxy::start`] binds every listener once per worker (SO_REUSEPORT) and
+//! starts one thread each with a current-thread runtime. On it runs a single
+//! future, [`turn::Worker`]: each poll is one turn over the connections that
+//! became ready, so that everything ready now is read before anything is written.
+//!
+//! Read on: [`turn`] (the loop), [`sockets`] (reads and writes), [`ready`] (who
+//! has to be looked at).
+
+mod ready;
+mod sockets;
+mod turn;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::Notify;
+
+use crate::engine::{Counters, Tap};
+use crate::snapshot::Snapshot;
+
+/// Pending connections of a listening socket; the kernel caps it at `somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Why a proxy could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener's address cannot be had.
+    #[error("cannot listen on {address} (listener `{name}`): {source}")]
+    Listen {
+        /// The listener.
+        name: String,
+        /// Its address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A worker thread or its runtime could not be made.
+    #[error("cannot start a worker: {0}")]
+    Worker(#[from] io::Error),
+}
+
+/// What one worker tells the outside, without locks: it alone writes.
+#[derive(Default)]
+pub(crate) struct Board {
+    values: [AtomicU64; 14],
+}
+
+impl Board {
+    pub(crate) fn publish(&self, counters: &Counters, downs: usize, ups: usize, flights: usize) {
+        let values = [
+            counters.accepted,
+            counters.connects,
+            counters.requests,
+            counters.oneways,
+            counters.answered,
+            counters.faults,
+            counters.abandoned,
+            counters.resent,
+            counters.local,
+            counters.malformed,
+            counters.late,
+            downs as u64,
+            ups as u64,
+            flights as u64,
+        ];
+        for (place, value) in self.values.iter().zip(values) {
+            place.store(value, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What all workers have done and hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Sums over all workers.
+    pub counters: Counters,
+    /// Downstream connections now open.
+    pub downstreams: u64,
+    /// Upstream connections now open.
+    pub upstreams: u64,
+    /// Requests now in flight.
+    pub in_flight: u64,
+}
+
+/// Tells workers to stop.
+#[derive(Default)]
+pub(crate) struct Stop {
+    asked: AtomicBool,
+    notify: Notify,
+}
+
+/// A running proxy. Dropping it stops it at once; [`Proxy::stop`] lets it finish.
+pub struct Proxy {
+    addresses: Vec<SocketAddr>,
+    workers: Vec<JoinHandle<()>>,
+    boards: Vec<Arc<Board>>,
+    stop: Arc<Stop>,
+}
+
+impl Proxy {
+    /// Binds all listeners and starts all workers.
+    ///
+    /// # Errors
+    /// Where an address cannot be had or a thread not started; nothing runs then.
+    pub fn start(snapshot: Arc<Snapshot>) -> Result<Self, StartError> {
+        Self::start_tapped(snapshot, None)
+    }
+
+    /// The same; `tap` sees every message as it is routed.
+    ///
+    /// # Errors
+    /// As [`Proxy::start`].
+    pub fn start_tapped(snapshot: Arc<Snapshot>, tap: Option<Tap>) -> Result<Self, StartError> {
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        let mut sockets: Vec<Vec<std::net::TcpListener>> = Vec::new();
+        for worker in 0..snapshot.workers.max(1) {
+            let mut own = Vec::new();
+            for (at, listener) in snapshot.listeners.iter().enumerate() {
+                // Where the system chose the port, all workers take the same.
+                let address = if worker == 0 { listener.address } else { addresses[at] };
+                let bound = bind(address).and_then(|socket| Ok((socket.local_addr()?, socket)));
+                let (address, socket) = bound.map_err(|source| StartError::Listen {
+                    name: listener.name.clone(),
+                    address,
+                    source,
+                })?;
+                if worker == 0 {
+                    addresses.push(address);
+                }
+                own.push(socket);
+            }
+            sockets.push(own);
+        }
+        let stop = Arc::new(Stop::default());
+        let mut proxy = Self { addresses, workers: Vec::new(), boards: Vec::new(), stop };
+        for (at, own) in sockets.into_iter().enumerate() {
+            let board = Arc::new(Board::default());
+            proxy.boards.push(board.clone());
+            let (snapshot, stop, tap) = (snapshot.clone(), proxy.stop.clone(), tap.clone());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let seed = rand::RngCore::next_u64(
+                &mut <rand::rngs::SmallRng as rand::SeedableRng>::from_os_rng(),
+            );
+            let thread =
+                std::thread::Builder::new().name(format!("worker-{at}")).spawn(move || {
+                    runtime.block_on(tokio::task::unconstrained(async move {
+                        match turn::Worker::new(snapshot, own, seed, tap, board, stop) {
+                            Ok(worker) => worker.await,
+                            Err(error) => tracing::error!(%error, "a worker could not start"),
+                        }
+                    }));
+                })?;
+            proxy.workers.push(thread);
+        }
+        Ok(proxy)
+    }
+
+    /// Where it listens, in the config's order; ports that the system chose are filled in.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.addresses.clone()
+    }
+
+    /// What was done so far. Each worker's figures are as of its latest turn.
+    pub fn totals(&self) -> Totals {
+        let mut sums = [0u64; 14];
+        for board in &self.boards {
+            for (sum, place) in sums.iter_mut().zip(&board.values) {
+                *sum += place.load(Ordering::Relaxed);
+            }
+        }
+        let [
+            accepted,
+            connects,
+            requests,
+            oneways,
+            answered,
+            faults,
+            abandoned,
+            resent,
+            local,
+            malformed,
+            late,
+            downstreams,
+            upstreams,
+            in_flight,
+        ] = sums;
+        let counters = Counters {
+            accepted,
+            connects,
+            requests,
+            oneways,
+            answered,
+            faults,
+            abandoned,
+            resent,
+            local,
+            malformed,
+            late,
+        };
+        Totals { counters, downstreams, upstreams, in_flight }
+    }
+
+    /// Takes no new connections, answers what is in flight (no longer than the
+    /// config's drain timeout) and returns when all workers have ended.
+    pub fn stop(mut self) {
+        self.ask_to_stop();
+        for worker in self.workers.drain(..) {
+            // A worker that panicked has said so; there is nothing to wait for.
+            let _ = worker.join();
+        }
+    }
+
+    fn ask_to_stop(&self) {
+        self.stop.asked.store(true, Ordering::SeqCst);
+        for _ in &self.boards {
+            self.stop.notify.notify_one();
+        }
+        self.stop.notify.notify_waiters();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.ask_to_stop();
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

@@ -1,0 +1,163 @@
+//! The sockets of one worker, by connection.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::ready::{Ready, ReadyList, Signal};
+use crate::engine::state::ConnId;
+use crate::engine::{Net, Written};
+
+/// A socket, and how to learn that it is ready.
+pub(super) struct Socket {
+    conn: ConnId,
+    stream: TcpStream,
+    signal: Arc<Signal>,
+    waker: Waker,
+    /// An upstream's connect is under way.
+    pub(super) connecting: bool,
+}
+
+/// What a read came to.
+pub(super) enum Got {
+    /// So many bytes; more may be there at once.
+    Bytes(usize),
+    /// The peer will send no more.
+    End,
+    /// Nothing now; the waker is set.
+    Nothing,
+    /// The connection is broken.
+    Broken,
+}
+
+/// All sockets of a worker: two tables, as both sorts of connection count from 0.
+#[derive(Default)]
+pub(super) struct Sockets {
+    downs: Vec<Option<Socket>>,
+    ups: Vec<Option<Socket>>,
+}
+
+impl Sockets {
+    fn table(&mut self, conn: ConnId) -> (&mut Vec<Option<Socket>>, usize) {
+        match conn {
+            ConnId::Down(id) => (&mut self.downs, id.index()),
+            ConnId::Up(id) => (&mut self.ups, id.index()),
+        }
+    }
+
+    /// The socket of `conn`; none where it was closed, even if its place was taken again.
+    pub(super) fn get(&mut self, conn: ConnId) -> Option<&mut Socket> {
+        let (table, index) = self.table(conn);
+        table.get_mut(index)?.as_mut().filter(|socket| socket.conn == conn)
+    }
+
+    pub(super) fn insert(
+        &mut self,
+        conn: ConnId,
+        stream: TcpStream,
+        list: &Arc<ReadyList>,
+        connecting: bool,
+    ) {
+        // Small messages are batched here; the kernel must not wait for more.
+        let _ = stream.set_nodelay(true);
+        let signal = Signal::new(list, Ready::Conn(conn));
+        let waker = Waker::from(signal.clone());
+        let (table, index) = self.table(conn);
+        if table.len() <= index {
+            table.resize_with(index + 1, || None);
+        }
+        if let Some(place) = table.get_mut(index) {
+            *place = Some(Socket { conn, stream, signal, waker, connecting });
+        }
+    }
+
+    pub(super) fn remove(&mut self, conn: ConnId) {
+        let (table, index) = self.table(conn);
+        if let Some(place) = table.get_mut(index)
+            && place.as_ref().is_some_and(|socket| socket.conn == conn)
+        {
+            *place = None;
+        }
+    }
+}
+
+impl Socket {
+    pub(super) fn seen(&self) {
+        self.signal.seen();
+    }
+
+    /// Reads what is there, without waiting.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Got {
+        let mut context = Context::from_waker(&self.waker);
+        let mut buffer = ReadBuf::new(buffer);
+        match Pin::new(&mut self.stream).poll_read(&mut context, &mut buffer) {
+            Poll::Pending => Got::Nothing,
+            Poll::Ready(Err(_)) => Got::Broken,
+            Poll::Ready(Ok(())) if buffer.filled().is_empty() => Got::End,
+            Poll::Ready(Ok(())) => Got::Bytes(buffer.filled().len()),
+        }
+    }
+
+    /// Whether a connect under way has come to an end, and which.
+    pub(super) fn connected(&mut self) -> Poll<io::Result<()>> {
+        let mut context = Context::from_waker(&self.waker);
+        match self.stream.poll_write_ready(&mut context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) => Poll::Ready(match self.stream.take_error() {
+                Ok(None) => self.stream.peer_addr().map(drop),
+                Ok(Some(error)) | Err(error) => Err(error),
+            }),
+        }
+    }
+
+    pub(super) fn shut(&mut self) {
+        let mut context = Context::from_waker(&self.waker);
+        // A peer that has gone already needs no notice.
+        let _ = Pin::new(&mut self.stream).poll_shutdown(&mut context);
+    }
+
+    fn write(&mut self, first: &[u8], second: &[u8]) -> Written {
+        let mut context = Context::from_waker(&self.waker);
+        let stream = Pin::new(&mut self.stream);
+        let wrote = if second.is_empty() {
+            stream.poll_write(&mut context, first)
+        } else if first.is_empty() {
+            stream.poll_write(&mut context, second)
+        } else {
+            let parts = [IoSlice::new(first), IoSlice::new(second)];
+            stream.poll_write_vectored(&mut context, &parts)
+        };
+        match wrote {
+            Poll::Pending => Written::Blocked,
+            Poll::Ready(Ok(count)) => Written::Bytes(count),
+            Poll::Ready(Err(_)) => Written::Failed,
+        }
+    }
+}
+
+impl Net for Sockets {
+    fn write(&mut self, conn: ConnId, first: &[u8], second: &[u8]) -> Written {
+        let total = first.len() + second.len();
+        let Some(socket) = self.get(conn) else { return Written::Failed };
+        let written = socket.write(first, second);
+        if let Written::Bytes(count) = written
+            && count < total
+        {
+            // It took less than all: the next attempt finds it full and sets the waker.
+            let (rest_first, rest_second) = match first.get(count..) {
+                Some(rest) if !rest.is_empty() => (rest, second),
+                _ => (second.get(count - first.len()..).unwrap_or_default(), &[][..]),
+            };
+            return match socket.write(rest_first, rest_second) {
+                Written::Bytes(more) => Written::Bytes(count + more),
+                _ => Written::Bytes(count),
+            };
+        }
+        written
+    }
+}
