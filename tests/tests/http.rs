@@ -431,6 +431,7 @@ fn what_is_too_large_is_refused_by_its_own_status() {
         return;
     }
     let Node { proxy, .. } = &node();
+    let address = proxy.address("http");
     let cases = [
         ("414", format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "u".repeat(9000))),
         ("431", format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X-A: 1\r\n".repeat(150))),
@@ -438,7 +439,9 @@ fn what_is_too_large_is_refused_by_its_own_status() {
         ("505", "GET / HTTP/3.7\r\nHost: a\r\n\r\n".to_owned()),
     ];
     for (status, bytes) in cases {
-        let mut raw = Raw::connect(proxy.address("http"));
+        // A good request first: what the connection speaks is known then.
+        let mut raw = Raw::say(address, "GET /length?n=1 HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(raw.http_response().1, "x");
         // The answer may come, and the connection go, before all of it is said.
         raw.try_send(&bytes);
         let reply = raw.until_closed();
