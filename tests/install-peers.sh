@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Installs the real servers and clients that the tests talk to. Safe to run
+# again: what is there already is left alone, and that takes a second.
+#
+#   apt  redis-server redis-tools nginx wrk curl haproxy nutcracker, python3, nodejs
+#   pip  in .peers/venv   redis-py
+#   npm  in .peers/node   hessian.js, dubbo-remoting
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf 'install-peers: %s\n' "$*" >&2; }
+
+apt_install() {
+    local as_root=()
+    if [ "$(id -u)" -ne 0 ]; then as_root=(sudo); fi
+    say "apt: $*"
+    # A service that a package would start is not wanted: the tests start their own.
+    local policy=/usr/sbin/policy-rc.d made=
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+        "${as_root[@]}" chmod +x "$policy"
+        made=yes
+    fi
+    "${as_root[@]}" apt-get update -qq
+    local status=0
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "$@" >/dev/null || status=$?
+    if [ -n "$made" ]; then "${as_root[@]}" rm -f "$policy"; fi
+    return "$status"
+}
+
+have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
+
+missing=()
+need() { have "$1" || missing+=("$2"); }
+need redis-server redis-server
+need redis-benchmark redis-tools
+need nginx nginx
+need wrk wrk
+need curl curl
+need haproxy haproxy
+need nutcracker nutcracker
+need python3 python3
+need node nodejs
+need npm npm
+# Some distributions ship Python without what `python3 -m venv` needs.
+if have python3 && ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi
+have python3 || missing+=(python3-venv)
+if [ "${#missing[@]}" -gt 0 ]; then apt_install "${missing[@]}"; fi
+
+mkdir -p .peers
+
+# The stamp holds what was installed; a changed list installs again.
+python_wanted=tests/peers/python/requirements.txt
+if ! cmp -s "$python_wanted" .peers/venv/stamp; then
+    say "pip: $(tr '\n' ' ' <"$python_wanted")"
+    [ -x .peers/venv/bin/python ] || python3 -m venv .peers/venv
+    .peers/venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$python_wanted"
+    cp "$python_wanted" .peers/venv/stamp
+fi
+
+node_wanted=tests/peers/node/package-lock.json
+if ! cmp -s "$node_wanted" .peers/node/stamp; then
+    say "npm: $node_wanted"
+    mkdir -p .peers/node
+    cp tests/peers/node/package.json "$node_wanted" .peers/node/
+    npm ci --prefix .peers/node --silent --no-audit --no-fund --ignore-scripts
+    cp "$node_wanted" .peers/node/stamp
+fi
+
+say "all peers are there"

@@ -1,0 +1,114 @@
+'use strict';
+// The HTTP backend for what nginx has no location for. usage: node http-server.js PORT
+//
+//   /echo        the body back, chunked, with trailers: x-length, and each request
+//                trailer NAME as x-echo-NAME
+//   /headers     the request as JSON: method, url, version, headers (as received), body
+//   /slow?ms=N   "slow" after N milliseconds
+//   /length?n=N  N bytes, with Content-Length
+//   /old?n=N     N bytes, the end told by closing
+//   /early       an interim 103, then "early"
+//   /refuse      417 to Expect: 100-continue; the body is never asked for
+//   /continues   how often 100 Continue was sent
+//   Upgrade: echo   101, then every byte back
+
+const http = require('http');
+
+const port = Number(process.argv[2]);
+let continues = 0;
+
+function serve(request, response) {
+  const url = new URL(request.url, 'http://backend');
+  const number = name => Number(url.searchParams.get(name));
+  switch (url.pathname) {
+    case '/echo': {
+      let length = 0;
+      const chunked = request.httpVersion === '1.1';
+      response.writeHead(200, Object.assign(
+        { 'content-type': 'application/octet-stream' },
+        chunked ? { trailer: 'x-length' } : {},
+      ));
+      request.on('data', chunk => {
+        length += chunk.length;
+        if (!response.write(chunk)) {
+          request.pause();
+          response.once('drain', () => request.resume());
+        }
+      });
+      request.on('end', () => {
+        const trailers = { 'x-length': String(length) };
+        for (const [name, value] of Object.entries(request.trailers)) {
+          trailers[`x-echo-${name}`] = value;
+        }
+        if (chunked) response.addTrailers(trailers);
+        response.end();
+      });
+      return;
+    }
+    case '/headers': {
+      const body = [];
+      request.on('data', chunk => body.push(chunk));
+      request.on('end', () => json(response, {
+        method: request.method,
+        url: request.url,
+        version: request.httpVersion,
+        headers: request.headers,
+        names: request.rawHeaders.filter((_, at) => at % 2 === 0),
+        body: Buffer.concat(body).toString('latin1'),
+      }));
+      return;
+    }
+    case '/slow':
+      setTimeout(() => text(response, 'slow'), number('ms'));
+      return;
+    case '/length':
+      text(response, 'x'.repeat(number('n')));
+      return;
+    case '/old':
+      // No length, no chunks: what a server of HTTP/1.0 does.
+      request.socket.end(`HTTP/1.0 200 OK\r\nX-Old: yes\r\n\r\n${'o'.repeat(number('n'))}`);
+      return;
+    case '/early':
+      response.writeEarlyHints({ link: '</style.css>; rel=preload; as=style' });
+      setTimeout(() => text(response, 'early'), 20);
+      return;
+    case '/continues':
+      text(response, String(continues));
+      return;
+    default:
+      response.writeHead(404, { 'content-length': '0' });
+      response.end();
+  }
+}
+
+function text(response, body) {
+  response.writeHead(200, { 'content-type': 'text/plain', 'content-length': String(body.length) });
+  response.end(body);
+}
+
+function json(response, value) {
+  text(response, JSON.stringify(value));
+}
+
+const server = http.createServer({ keepAliveTimeout: 60_000 }, serve);
+server.on('checkContinue', (request, response) => {
+  if (request.url === '/refuse') {
+    response.writeHead(417, { 'content-length': '0', connection: 'close' });
+    response.end();
+    return;
+  }
+  continues += 1;
+  response.writeContinue();
+  serve(request, response);
+});
+server.on('upgrade', (request, socket, head) => {
+  if (request.headers.upgrade !== 'echo') {
+    socket.destroy();
+    return;
+  }
+  socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n');
+  socket.write(head);
+  socket.pipe(socket);
+  socket.on('error', () => {});
+});
+server.listen({ port, host: '127.0.0.1', backlog: 4096 }, () => console.log('ready'));

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Every test there is, the real peers installed first. Arguments go to `cargo test`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tests/install-peers.sh
+exec cargo test --workspace "$@"
