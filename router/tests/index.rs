@@ -1,5 +1,7 @@
 //! The index gives the answer of the naive scan, always.
 
+#![allow(clippy::expect_used, reason = "a test")]
+
 use polyport_codecs::{Interest, Metadata, Slot};
 use polyport_router::{Matcher, Predicate, Route, Table};
 use proptest::prelude::*;

@@ -208,7 +208,7 @@ fn half_messages_are_waited_for_within_bounds() {
     if direct() {
         return;
     }
-    let mut all = all("[defaults]\nread = \"1s\"\n");
+    let mut all = all("[defaults]\nread-timeout = \"1s\"\n");
     let address = all.proxy.address("http");
     let redis = Load::redis(address, 2, 16);
     let before = all.proxy.peak_memory();

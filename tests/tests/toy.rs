@@ -195,7 +195,7 @@ to = "redis"
         left.address, right.address, redis.address
     );
     let registry = Registry::builtin().with(&TOY);
-    let snapshot =
+    let (snapshot, _) =
         polyport::config::compile(&config, "toy.toml", &registry).expect("a config that compiles");
     let proxy = polyport::Proxy::start(Arc::new(snapshot)).expect("a proxy that starts");
     let address = proxy.addresses()[0];
