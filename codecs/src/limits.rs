@@ -19,6 +19,9 @@ pub struct Limits {
     /// Elements of one message (arguments, headers, map entries). Default
     /// 1,048,576, Redis's own argument limit.
     pub elements: usize,
+    /// HTTP: bytes of a declared request body. Bodies are streamed and cost no memory, so
+    /// there is no bound by default, as in Envoy and HAProxy.
+    pub body: u64,
     /// HTTP: bytes of the request line. Default 8 KiB, as nginx.
     pub request_line: usize,
     /// HTTP: header fields of one head. Default 100, as Apache and Envoy.
@@ -33,6 +36,7 @@ impl Default for Limits {
             frame: 512 << 20,
             depth: 64,
             elements: 1 << 20,
+            body: u64::MAX,
             request_line: 8 << 10,
             headers: 100,
         }

@@ -41,7 +41,6 @@ pub(super) fn request(head: &Head, bytes: &[u8], hop: &Hop, out: &mut Vec<u8>) {
         out.extend_from_slice(b"x-forwarded-proto: ");
         out.extend_from_slice(if hop.secure { b"https\r\n" } else { b"http\r\n" });
     }
-    out.extend_from_slice(b"via: 1.1 polyport\r\n");
     if upgrade {
         out.extend_from_slice(b"connection: upgrade\r\n");
     } else if hop.close {

@@ -116,7 +116,7 @@ impl RequestDecoder {
                 return Err(refuse(400, fields_at, "Transfer-Encoding in an HTTP/1.0 request"));
             }
             (_, true) => (Body::Steps, Some(Framing::Size)),
-            (Some(length), _) if length > plan.limits.frame => {
+            (Some(length), _) if length > plan.limits.body => {
                 return Err(refuse(413, fields_at, format!("a body of {length} bytes")));
             }
             (None | Some(0), false) => (Body::None, None),
@@ -146,7 +146,7 @@ fn notes(start: &StartLine<'_>, target: &Target<'_>, said: &Said) -> Result<u64,
             notes |= note::CLOSE;
         }
     } else if said.hosts == 0 {
-        return Err(refuse(400, 0, "an HTTP/1.1 request without a Host"));
+        return Err(refuse(400, 0, "a request without a Host"));
     }
     if said.hosts > 1 {
         return Err(refuse(400, 0, "more than one Host"));

@@ -35,6 +35,9 @@ pub(super) fn limits(root: &mut Reader<'_, '_>) -> AllLimits {
         if let Some(frame) = section.size("frame") {
             codec.frame = frame;
         }
+        if let Some(body) = section.size("body") {
+            codec.body = body;
+        }
         let count = |key: &str, place: &mut usize| {
             if let Some(count) = section.integer(key, 1..=1 << 31) {
                 *place = count as usize;
@@ -52,6 +55,7 @@ pub(super) fn limits(root: &mut Reader<'_, '_>) -> AllLimits {
             "buffer",
             "out-of-turn",
             "frame",
+            "body",
             "depth",
             "elements",
             "headers",

@@ -60,6 +60,7 @@ impl Engine {
             held: None,
             profile: 0,
             holding_back: Vec::new(),
+            holds_shared: false,
             last_read: self.now,
             message_since: self.now,
             blocked_since: 0,
@@ -388,6 +389,17 @@ impl Engine {
                 None => self.close_down(id),
             },
             DownState::Detecting => self.close_down(id),
+            // A client that leaves while it waits for something to happen (a blocking
+            // command) would take what happens with it into nowhere.
+            _ if down
+                .lanes
+                .back()
+                .and_then(|lane| lane.flight)
+                .and_then(|flight| self.flights.get(flight))
+                .is_some_and(|flight| flight.deadline == u64::MAX) =>
+            {
+                self.close_down(id);
+            }
             DownState::Idle if down.parked => {}
             DownState::Idle | DownState::Closing { .. } => {
                 self.stop_reading(id);

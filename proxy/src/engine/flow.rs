@@ -8,11 +8,15 @@
 use polyport_codecs::Fault;
 
 use super::finish::{lane_at, lane_buffer};
-use super::state::{ConnId, DownId, FlightId, UpId, UpPhase};
+use super::state::{ConnId, DownId, FlightId, UpId, UpMode, UpPhase};
 use super::{Action, Engine, Net, Written};
 
 /// Pieces from here on go to the socket without being copied.
 const DIRECT: usize = 8 << 10;
+
+/// How long (ms) a client that does not read may hold back a connection on which
+/// others may have requests as well, before it is cut.
+pub(super) const SHARED_STALL: u64 = 2_000;
 
 impl Engine {
     /// The connection has bytes to write at the end of this turn.
@@ -195,10 +199,18 @@ impl Engine {
         {
             upstream.paused = true;
             down.holding_back.push(from);
+            let shared = upstream.mode == UpMode::Shared;
             if !down.blocked {
                 down.blocked_since = self.now;
             }
+            down.holds_shared |= shared;
             self.look_by(self.now + self.snapshot.timeouts.write.as_millis() as u64);
+            if shared {
+                // Others must not wait for this client to read: they get another
+                // connection, and it gets little time.
+                self.look_by(self.now + SHARED_STALL);
+                self.drain_up(from);
+            }
         }
         if first {
             self.mark_down(id);
@@ -296,6 +308,7 @@ impl Engine {
         let Some(down) = self.downs.get_mut(id) else { return };
         if down.out.len() <= high / 2 && !down.holding_back.is_empty() {
             let held = std::mem::take(&mut down.holding_back);
+            down.holds_shared = false;
             for up in held {
                 self.let_up(up);
             }

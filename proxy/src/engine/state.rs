@@ -123,6 +123,8 @@ pub struct Downstream {
     pub profile: usize,
     /// Upstreams not read because this client does not read what they sent.
     pub holding_back: Vec<UpId>,
+    /// One of them may have other clients' requests on it.
+    pub holds_shared: bool,
     /// When bytes last came, ms.
     pub last_read: u64,
     /// When the message now incomplete began, ms.

@@ -6,6 +6,7 @@
 use polyport_codecs::Fault;
 
 use super::Engine;
+use super::flow::SHARED_STALL;
 use super::state::{ConnId, DownId, DownState, FlightId, UpId, UpMode, UpPhase};
 
 /// Connections are looked through at most so often (ms).
@@ -70,7 +71,8 @@ impl Engine {
             let (deadline, what) = match down.state {
                 DownState::Closing { shut: true } => (Self::linger_deadline(down), Due::Close),
                 _ if down.blocked || !down.holding_back.is_empty() => {
-                    (down.blocked_since + write, Due::Close)
+                    let patience = if down.holds_shared { write.min(SHARED_STALL) } else { write };
+                    (down.blocked_since + patience, Due::Close)
                 }
                 DownState::Detecting => {
                     let limit = self
