@@ -51,7 +51,7 @@ impl Decoder for DubboDecoder {
                     format!("magic {} where da bb should be", have.escape_ascii()),
                 ));
             }
-            return Ok(Step::Need(header::LEN));
+            return Ok(Step::Need(if buf.len() < magic.len() { magic.len() } else { header::LEN }));
         };
         let to = ReplyTo { id: header.id, token: u64::from(header.flags) };
         let body = u64::from(header.body);

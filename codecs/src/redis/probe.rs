@@ -13,8 +13,10 @@ pub(super) fn probe(prefix: &[u8]) -> Probe {
     // Empty lines before the first command mean nothing.
     let lead = prefix.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let rest = prefix.get(lead..).unwrap_or_default();
+    if lead > 8 {
+        return Probe::No;
+    }
     match rest.first() {
-        None if lead > 8 => Probe::No,
         None => Probe::Maybe { need: prefix.len() + 1 },
         Some(b'*') => array(rest, prefix.len()),
         Some(byte) if byte.is_ascii_alphabetic() => typed(rest, prefix.len()),

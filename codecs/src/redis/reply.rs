@@ -216,6 +216,10 @@ impl ReplyDecoder {
             return Ok(step);
         }
         let taken = self.at.min(have);
+        if taken == 0 {
+            // Its first line is not all there; how long it may be is bounded.
+            return Ok(Step::Need(buf.len() + 1));
+        }
         let step = self.head(taken as usize, Body::Steps);
         self.at -= taken;
         self.streaming = true;

@@ -77,6 +77,9 @@ impl RequestDecoder {
                 }
                 return Ok(Some(Step::Need(buf.len() + 1)));
             };
+            if digits.len() > LONGEST_COUNT {
+                return Err(too_large(lead, "too big mbulk count string"));
+            }
             let count = number(digits.get(1..).unwrap_or_default());
             let most = i64::try_from(self.plan.limits.elements).unwrap_or(i64::MAX);
             match count {
@@ -402,6 +405,9 @@ fn word_header(buf: &[u8], at: usize) -> Result<Option<(usize, usize)>, DecodeEr
         }
         return Ok(None);
     };
+    if digits.len() > LONGEST_COUNT {
+        return Err(too_large(at, "too big bulk count string"));
+    }
     let len = number(digits.get(1..).unwrap_or_default());
     match len.and_then(|len| usize::try_from(len).ok()) {
         Some(len) => Ok(Some((len, start))),

@@ -56,7 +56,14 @@ function serve(socket) {
       if (flags & dubbo.TWO_WAY) socket.write(dubbo.heartbeatReply(id));
       return;
     }
-    const call = read(message);
+    let call;
+    try {
+      call = read(message);
+    } catch (error) {
+      // As Dubbo's own servers do: a body that cannot be read is a bad request.
+      if (flags & dubbo.TWO_WAY) socket.write(dubbo.failure(id, 40, String(error)));
+      return;
+    }
     const [ first, second ] = call.args;
     const reply = value => socket.write(dubbo.response(id, { value }));
     if (!(flags & dubbo.TWO_WAY)) {
