@@ -1,5 +1,6 @@
 //! The command line: one file a verb.
 
+mod admin;
 mod check;
 mod decode;
 mod demo;

@@ -22,7 +22,20 @@ pub(super) fn run(snapshot: Snapshot) -> Result<ExitCode, StartError> {
     for (listener, address) in snapshot.listeners.iter().zip(proxy.addresses()) {
         tracing::info!(listener = %listener.name, %address, workers = snapshot.workers, "listening");
     }
-    let name = runtime.block_on(stop.asked());
+    let admin = match snapshot.admin {
+        Some(address) => {
+            let listener = runtime.block_on(tokio::net::TcpListener::bind(address))?;
+            tracing::info!(%address, "figures at http://{address}/stats");
+            Some(listener)
+        }
+        None => None,
+    };
+    let name = runtime.block_on(async {
+        tokio::select! {
+            name = stop.asked() => name,
+            () = super::admin::serve(admin, &proxy) => "the end of the admin listener",
+        }
+    });
     tracing::info!(signal = name, "stopping: answering what is in flight");
     proxy.stop();
     tracing::info!("stopped");

@@ -15,7 +15,6 @@ mod settings;
 mod values;
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
 
 use polyport_codecs::{Interest, KeySpec, Registry};
 use polyport_router::Table;
@@ -134,18 +133,6 @@ pub fn compile_with(
         admin,
     };
     Ok((snapshot, source.finish()))
-}
-
-/// As [`compile`], shared.
-///
-/// # Errors
-/// As [`compile`].
-pub fn compile_shared(
-    text: &str,
-    file: &str,
-    registry: &Registry,
-) -> Result<Arc<Snapshot>, Vec<Diagnostic>> {
-    compile(text, file, registry).map(|(snapshot, _)| Arc::new(snapshot))
 }
 
 #[cfg(test)]

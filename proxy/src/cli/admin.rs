@@ -1,0 +1,76 @@
+//! `[admin]`: the proxy's figures over HTTP, on loopback only.
+
+use std::future::pending;
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::worker::{Proxy, Totals};
+
+/// Longest request that is read.
+const REQUEST: usize = 4096;
+
+/// How long one client may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Answers `GET /stats` and `GET /ready`, one client after the other; never ends.
+pub(super) async fn serve(listener: Option<TcpListener>, proxy: &Proxy) {
+    let Some(listener) = listener else { return pending().await };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // A client that is slow or leaves is no matter of the proxy's.
+                let _ = tokio::time::timeout(PATIENCE, answer(stream, proxy.totals())).await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "admin: cannot accept");
+                tokio::time::sleep(PATIENCE).await;
+            }
+        }
+    }
+}
+
+async fn answer(mut stream: TcpStream, totals: Totals) -> io::Result<()> {
+    let mut request = Vec::new();
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < REQUEST {
+        if stream.read_buf(&mut request).await? == 0 {
+            return Ok(());
+        }
+    }
+    let (status, body) = match request.split(|byte| *byte == b' ').nth(1) {
+        Some(b"/stats") => ("200 OK", figures(&totals)),
+        Some(b"/ready") => ("200 OK", "ready\n".to_owned()),
+        _ => ("404 Not Found", "there are /stats and /ready\n".to_owned()),
+    };
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+/// One figure a line: its name, a space, its value.
+fn figures(totals: &Totals) -> String {
+    let counters = &totals.counters;
+    let figures = [
+        ("downstream_connections_total", counters.accepted),
+        ("downstream_connections_active", totals.downstreams),
+        ("upstream_connections_total", counters.connects),
+        ("upstream_connections_active", totals.upstreams),
+        ("requests_total", counters.requests),
+        ("requests_active", totals.in_flight),
+        ("requests_oneway_total", counters.oneways),
+        ("requests_answered_total", counters.answered),
+        ("requests_local_errors_total", counters.faults),
+        ("requests_abandoned_total", counters.abandoned),
+        ("requests_resent_total", counters.resent),
+        ("messages_answered_at_home_total", counters.local),
+        ("protocol_errors_total", counters.malformed),
+        ("replies_late_total", counters.late),
+    ];
+    figures.map(|(name, value)| format!("polyport_{name} {value}\n")).concat()
+}
