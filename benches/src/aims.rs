@@ -1,0 +1,97 @@
+//! What Polyport has promised, as ratios of CPU per request.
+
+use serde::Serialize;
+
+use crate::Workload;
+use crate::peers::Peer;
+use crate::table::Table;
+
+/// How far along an aim belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// To be met by the first release.
+    First,
+    /// To be held in the end.
+    Final,
+}
+
+/// Polyport costs at most `at_most` times what `peer` does.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Aim {
+    /// Doing what.
+    pub workload: Workload,
+    /// With so many requests in flight on each connection.
+    pub depth: usize,
+    /// Beside whom.
+    pub peer: Peer,
+    /// The ratio.
+    pub at_most: f64,
+    /// When.
+    pub stage: Stage,
+}
+
+const fn aim(workload: Workload, depth: usize, peer: Peer, at_most: f64, stage: Stage) -> Aim {
+    Aim { workload, depth, peer, at_most, stage }
+}
+
+/// All aims.
+pub const AIMS: [Aim; 12] = [
+    aim(Workload::Redis, 1, Peer::Twemproxy, 1.2, Stage::First),
+    aim(Workload::Dubbo, 1, Peer::Haproxy, 0.8, Stage::First),
+    aim(Workload::Http, 1, Peer::Nginx, 1.2, Stage::First),
+    aim(Workload::Redis, 16, Peer::Twemproxy, 0.7, Stage::First),
+    aim(Workload::Dubbo, 16, Peer::Haproxy, 2.0, Stage::First),
+    aim(Workload::Dubbo, 16, Peer::Envoy, 1.0 / 8.0, Stage::First),
+    aim(Workload::Redis, 1, Peer::Twemproxy, 0.9, Stage::Final),
+    aim(Workload::Dubbo, 1, Peer::Haproxy, 0.5, Stage::Final),
+    aim(Workload::Http, 1, Peer::Nginx, 0.9, Stage::Final),
+    aim(Workload::Redis, 16, Peer::Twemproxy, 0.5, Stage::Final),
+    aim(Workload::Dubbo, 16, Peer::Haproxy, 1.5, Stage::Final),
+    aim(Workload::Dubbo, 16, Peer::Envoy, 1.0 / 10.0, Stage::Final),
+];
+
+/// An aim and what was measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Verdict {
+    /// The aim.
+    #[serde(flatten)]
+    pub aim: Aim,
+    /// The ratio measured; none where this run did not measure it.
+    pub measured: Option<f64>,
+    /// Whether it is met; none where this run did not measure it.
+    pub met: Option<bool>,
+}
+
+/// Holds the tables against the aims.
+pub fn judge(tables: &[Table]) -> Vec<Verdict> {
+    let judge = |aim: &Aim| {
+        let measured = tables
+            .iter()
+            .find(|table| table.workload == aim.workload && table.depth == aim.depth)
+            .and_then(|table| table.ratio(aim.peer));
+        Verdict { aim: *aim, measured, met: measured.map(|ratio| ratio <= aim.at_most) }
+    };
+    AIMS.iter().map(judge).collect()
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Aim { workload, depth, peer, at_most, stage } = self.aim;
+        let stage = match stage {
+            Stage::First => "first",
+            Stage::Final => "final",
+        };
+        write!(
+            f,
+            "{stage}: {:<5} depth {depth:<2} <= {at_most:<5.3} x {:<9}  ",
+            workload.name(),
+            peer.name()
+        )?;
+        match (self.measured, self.met) {
+            (Some(ratio), Some(true)) => write!(f, "{ratio:.3}  met"),
+            (Some(ratio), _) => write!(f, "{ratio:.3}  NOT MET"),
+            (None, _) => write!(f, "-      not measured"),
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! The load generator: one thread, closed loop, every reply checked.
+
+pub mod dubbo;
+pub mod histogram;
+pub mod http;
+pub mod redis;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::{Result, Workload};
+pub use histogram::Histogram;
+
+/// What the generator needs to know of a protocol.
+pub trait Dialect {
+    /// Appends request `id` of connection `conn`.
+    fn request(&mut self, conn: usize, id: u64, out: &mut Vec<u8>);
+
+    /// Checks the first reply in `buf`, if all of it is there: its length and
+    /// the id of the request that it answers. `next` is the oldest unanswered id,
+    /// which is what a reply without an id of its own must answer. An error: the
+    /// reply is not the one that this request of this connection should get.
+    fn reply(
+        &mut self,
+        conn: usize,
+        buf: &[u8],
+        next: u64,
+    ) -> std::result::Result<Option<(usize, u64)>, String>;
+}
+
+/// The dialect of a workload.
+pub fn dialect(workload: Workload) -> Box<dyn Dialect> {
+    match workload {
+        Workload::Redis => Box::new(redis::Redis::new()),
+        Workload::Dubbo => Box::new(dubbo::Dubbo::new()),
+        Workload::Http => Box::new(http::Http::new()),
+    }
+}
+
+/// Length of [`stamp`].
+pub const STAMP: usize = 32;
+
+/// Text that only request `id` of connection `conn` carries.
+pub fn stamp(conn: usize, id: u64) -> [u8; STAMP] {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut text = *b"conn--------call----------------";
+    let mut put = |to: std::ops::Range<usize>, mut value: u64| {
+        for place in text[to].iter_mut().rev() {
+            *place = HEX[(value & 15) as usize];
+            value >>= 4;
+        }
+    };
+    put(4..12, conn as u64);
+    put(16..32, id);
+    text
+}
+
+/// How hard to drive.
+#[derive(Debug, Clone, Copy)]
+pub struct Drive {
+    /// Connections, all open at once.
+    pub connections: usize,
+    /// Requests in flight on each.
+    pub depth: usize,
+    /// Time before counting begins.
+    pub warmup: Duration,
+    /// Time counted.
+    pub duration: Duration,
+}
+
+/// What a round showed.
+#[derive(Debug)]
+pub struct Round {
+    /// Replies that were right, in the counted time.
+    pub completed: u64,
+    /// How long was counted.
+    pub elapsed: Duration,
+    /// What `sample` grew by meanwhile: CPU time of the proxy.
+    pub cpu: Duration,
+    /// Latencies of those replies.
+    pub latency: Histogram,
+    /// Wrong replies, lost connections and requests without a reply, warm-up included.
+    pub errors: u64,
+    /// The first of them.
+    pub first_error: Option<String>,
+}
+
+/// Errors after which a round is given up.
+const HOPELESS: u64 = 1000;
+
+/// A request unanswered for so long at the end of a round is an error.
+const OVERDUE: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy)]
+struct Call {
+    id: u64,
+    sent: Instant,
+    open: bool,
+}
+
+struct Conn {
+    stream: TcpStream,
+    unread: Vec<u8>,
+    out: Vec<u8>,
+    written: usize,
+    /// The calls in flight; call `id` is at `id % depth`.
+    calls: Vec<Call>,
+    /// The oldest unanswered id, where replies come in order.
+    next: u64,
+}
+
+struct Generator<'a> {
+    to: SocketAddr,
+    dialect: &'a mut dyn Dialect,
+    drive: Drive,
+    poll: Poll,
+    conns: Vec<Conn>,
+    scratch: Vec<u8>,
+    completed: u64,
+    latency: Histogram,
+    errors: u64,
+    first_error: Option<String>,
+}
+
+/// Drives `to` for one round; `sample` reads the proxy's CPU time so far.
+pub fn drive(
+    to: SocketAddr,
+    dialect: &mut dyn Dialect,
+    drive: Drive,
+    mut sample: impl FnMut() -> Result<Duration>,
+) -> Result<Round> {
+    let mut generator = Generator {
+        to,
+        dialect,
+        drive,
+        poll: Poll::new()?,
+        conns: Vec::with_capacity(drive.connections),
+        scratch: vec![0; 64 << 10],
+        completed: 0,
+        latency: Histogram::default(),
+        errors: 0,
+        first_error: None,
+    };
+    for at in 0..drive.connections {
+        let conn = generator.connect(at)?;
+        generator.conns.push(conn);
+    }
+    for at in 0..drive.connections {
+        generator.flush(at);
+    }
+    generator.until(Instant::now() + drive.warmup)?;
+    generator.completed = 0;
+    generator.latency = Histogram::default();
+    let cpu = sample()?;
+    let start = Instant::now();
+    generator.until(start + drive.duration)?;
+    let end = Instant::now();
+    let cpu = sample()?.saturating_sub(cpu);
+    let overdue = generator
+        .conns
+        .iter()
+        .flat_map(|conn| &conn.calls)
+        .filter(|call| call.open && end.duration_since(call.sent) > OVERDUE)
+        .count() as u64;
+    if overdue > 0 {
+        generator.errors += overdue;
+        generator.first_error.get_or_insert(format!("{overdue} requests without a reply"));
+    }
+    Ok(Round {
+        completed: generator.completed,
+        elapsed: end - start,
+        cpu,
+        latency: generator.latency,
+        errors: generator.errors,
+        first_error: generator.first_error,
+    })
+}
+
+impl Generator<'_> {
+    fn connect(&mut self, at: usize) -> Result<Conn> {
+        let stream = std::net::TcpStream::connect(self.to)
+            .map_err(|error| format!("cannot connect to {}: {error}", self.to))?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut stream, Token(at), both)?;
+        let depth = self.drive.depth as u64;
+        let mut out = Vec::new();
+        let mut calls = Vec::new();
+        let sent = Instant::now();
+        // The same ids on every connection: a proxy that shares upstream
+        // connections and mixes them up is found out.
+        for id in depth..2 * depth {
+            self.dialect.request(at, id, &mut out);
+            calls.push(Call { id, sent, open: true });
+        }
+        Ok(Conn { stream, unread: Vec::new(), out, written: 0, calls, next: depth })
+    }
+
+    fn until(&mut self, end: Instant) -> Result<()> {
+        let mut events = Events::with_capacity(256);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.errors > HOPELESS {
+                return Ok(());
+            }
+            match self.poll.poll(&mut events, Some(left)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            for event in &events {
+                let at = event.token().0;
+                let fate = if event.is_readable() { self.read(at) } else { Ok(()) };
+                match fate {
+                    Ok(()) => self.flush(at),
+                    Err(why) => self.fail(at, why)?,
+                }
+            }
+        }
+    }
+
+    /// Counts an error and starts the connection anew.
+    fn fail(&mut self, at: usize, why: String) -> Result<()> {
+        self.errors += 1;
+        self.first_error.get_or_insert(why);
+        if self.errors > HOPELESS {
+            return Ok(());
+        }
+        let conn = self.connect(at)?;
+        // The old socket leaves the poll as it is closed.
+        self.conns[at] = conn;
+        self.flush(at);
+        Ok(())
+    }
+
+    fn read(&mut self, at: usize) -> std::result::Result<(), String> {
+        loop {
+            let conn = &mut self.conns[at];
+            let got = match conn.stream.read(&mut self.scratch) {
+                Ok(0) => return Err("the connection was closed".into()),
+                Ok(got) => got,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.to_string()),
+            };
+            let now = Instant::now();
+            if conn.unread.is_empty() {
+                // Nearly always: replies are checked where they were read.
+                let scratch = std::mem::take(&mut self.scratch);
+                let used = self.replies(at, &scratch[..got], now);
+                if let Ok(used) = used {
+                    self.conns[at].unread.extend_from_slice(&scratch[used..got]);
+                }
+                self.scratch = scratch;
+                used?;
+            } else {
+                conn.unread.extend_from_slice(&self.scratch[..got]);
+                let mut unread = std::mem::take(&mut conn.unread);
+                let used = self.replies(at, &unread, now)?;
+                unread.drain(..used);
+                self.conns[at].unread = unread;
+            }
+            // Edge-triggered: a short read has emptied the socket.
+            if got < self.scratch.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Checks all replies in `buf` and asks anew for each; how much was used.
+    fn replies(
+        &mut self,
+        at: usize,
+        buf: &[u8],
+        now: Instant,
+    ) -> std::result::Result<usize, String> {
+        let depth = self.drive.depth as u64;
+        let conn = &mut self.conns[at];
+        let mut used = 0;
+        while let Some((len, id)) = self.dialect.reply(at, &buf[used..], conn.next)? {
+            used += len;
+            let call = &mut conn.calls[(id % depth) as usize];
+            if !call.open || call.id != id {
+                return Err(format!("a reply to request {id}, which is not in flight"));
+            }
+            self.latency.record(now.duration_since(call.sent));
+            self.completed += 1;
+            conn.next += 1;
+            let id = id + depth;
+            *call = Call { id, sent: now, open: true };
+            self.dialect.request(at, id, &mut conn.out);
+        }
+        Ok(used)
+    }
+
+    /// Writes what is to be written. What fails shows as the end of the stream
+    /// to the next read.
+    fn flush(&mut self, at: usize) {
+        let conn = &mut self.conns[at];
+        while conn.written < conn.out.len() {
+            match conn.stream.write(&conn.out[conn.written..]) {
+                Ok(wrote) => conn.written += wrote,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+        conn.out.clear();
+        conn.written = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_differ_in_connection_and_call() {
+        assert_eq!(&stamp(63, 0x1f), b"conn0000003fcall000000000000001f");
+        assert_ne!(stamp(1, 2), stamp(2, 1));
+    }
+}
