@@ -7,7 +7,7 @@
 //! [`Registry`](polyport_codecs::Registry), to which a program that links this crate
 //! may add its own.
 //!
-//! Read on: `docs/life-of-a-message.md` walks a call through the files.
+//! Read on: `docs/architecture.md` walks a message through the files.
 
 pub mod cli;
 pub mod config;
