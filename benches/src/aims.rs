@@ -66,11 +66,13 @@ pub struct Verdict {
 /// Holds the tables against the aims.
 pub fn judge(tables: &[Table]) -> Vec<Verdict> {
     let judge = |aim: &Aim| {
-        let measured = tables
-            .iter()
-            .find(|table| table.workload == aim.workload && table.depth == aim.depth)
-            .and_then(|table| table.ratio(aim.peer));
-        Verdict { aim: *aim, measured, met: measured.map(|ratio| ratio <= aim.at_most) }
+        let table =
+            tables.iter().find(|table| table.workload == aim.workload && table.depth == aim.depth);
+        let measured = table.and_then(|table| table.ratio(aim.peer));
+        // To be cheap and wrong is no merit.
+        let right = |peer| table.is_some_and(|table| table.errors(peer) == 0);
+        let met = |ratio| ratio <= aim.at_most && right(Peer::Polyport) && right(aim.peer);
+        Verdict { aim: *aim, measured, met: measured.map(met) }
     };
     AIMS.iter().map(judge).collect()
 }
@@ -92,6 +94,44 @@ impl std::fmt::Display for Verdict {
             (Some(ratio), Some(true)) => write!(f, "{ratio:.3}  met"),
             (Some(ratio), _) => write!(f, "{ratio:.3}  NOT MET"),
             (None, _) => write!(f, "-      not measured"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::load::{Histogram, Round};
+    use crate::table::Row;
+
+    fn table(errors: u64) -> Table {
+        let row = |peer, micros, errors| {
+            let mut row = Row::new(peer);
+            row.push(Round {
+                completed: 1,
+                elapsed: Duration::from_secs(1),
+                cpu: Duration::from_micros(micros),
+                latency: Histogram::default(),
+                errors,
+                first_error: None,
+            });
+            row
+        };
+        let rows = vec![row(Peer::Polyport, 10, errors), row(Peer::Twemproxy, 10, 0)];
+        Table { workload: Workload::Redis, depth: 1, connections: 1, rows }
+    }
+
+    #[test]
+    fn aims_are_met_by_ratio_and_only_without_errors() {
+        let met = |errors| judge(&[table(errors)]).iter().map(|v| v.met).collect::<Vec<_>>();
+        let (right, wrong) = (met(0), met(1));
+        let all = AIMS.iter().zip(right.iter().zip(&wrong));
+        for (aim, (right, wrong)) in all {
+            let measured = aim.workload == Workload::Redis && aim.depth == 1;
+            assert_eq!(*right, measured.then_some(aim.at_most >= 1.0));
+            assert_eq!(*wrong, measured.then_some(false));
         }
     }
 }

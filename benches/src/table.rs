@@ -111,6 +111,11 @@ impl Table {
         median(ours.rounds.iter().zip(&theirs.rounds).map(|(a, b)| a.cpu_micros / b.cpu_micros))
     }
 
+    /// Errors that `peer` made.
+    pub fn errors(&self, peer: Peer) -> u64 {
+        self.rows.iter().filter(|row| row.peer == peer).map(Row::errors).sum()
+    }
+
     /// The table as text.
     pub fn text(&self) -> String {
         let mut text = format!(
