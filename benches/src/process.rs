@@ -53,24 +53,23 @@ impl Server {
         core: Option<usize>,
         dir: &Path,
     ) -> Result<Self> {
-        let mut command = match core {
-            Some(core) => {
-                let mut command = Command::new("taskset");
-                command.arg("-c").arg(core.to_string()).arg(&program.path);
-                command
-            }
-            None => Command::new(&program.path),
-        };
+        // Killed with us, however we end.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        if let Some(core) = core {
+            command.args(["taskset", "-c"]).arg(core.to_string());
+        }
         let log = dir.join(format!("{name}.log"));
         let output = File::create(&log)?;
         let child = command
+            .arg(&program.path)
             .args(args)
             .current_dir(dir)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
-            .map_err(|error| format!("{name}: cannot start {}: {error}", program.path.display()))?;
+            .map_err(|error| format!("{name}: cannot run setpriv (util-linux): {error}"))?;
         Ok(Self { name: name.to_owned(), child, log, tree: None })
     }
 

@@ -1,5 +1,6 @@
 //! Polyport beside its peers: CPU per request, in alternating rounds on the same cores.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -180,12 +181,12 @@ fn measure(args: &Args, workload: Workload, depth: usize, site: &Site<'_>) -> Re
     let mut dialect = load::dialect(workload);
     for at in 1..=args.rounds {
         for (row, proxy) in rows.iter_mut().zip(&mut running) {
-            eprint!(
-                "\r\x1b[K{} depth {depth}: round {at} of {}, {}",
+            progress(&format!(
+                "{} depth {depth}: round {at} of {}, {}",
                 workload.name(),
                 args.rounds,
                 row.peer.name()
-            );
+            ));
             let round = load::drive(proxy.address, &mut *dialect, drive, || match &proxy.server {
                 Some(server) => server.cpu(),
                 None => Ok(Duration::ZERO),
@@ -197,6 +198,13 @@ fn measure(args: &Args, workload: Workload, depth: usize, site: &Site<'_>) -> Re
             row.push(round);
         }
     }
-    eprint!("\r\x1b[K");
+    progress("");
     Ok(Table { workload, depth, connections: args.connections, rows })
+}
+
+/// Says what is going on, where somebody watches; nothing at the end.
+fn progress(what: &str) {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K{what}");
+    }
 }

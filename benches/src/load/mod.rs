@@ -317,10 +317,58 @@ impl Generator<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Backends;
 
     #[test]
     fn stamps_differ_in_connection_and_call() {
         assert_eq!(&stamp(63, 0x1f), b"conn0000003fcall000000000000001f");
         assert_ne!(stamp(1, 2), stamp(2, 1));
+    }
+
+    const SHORT: Drive = Drive {
+        connections: 5,
+        depth: 1,
+        warmup: Duration::from_millis(10),
+        duration: Duration::from_millis(50),
+    };
+
+    #[test]
+    fn a_true_backend_makes_no_errors() {
+        let backends = Backends::start(&std::env::temp_dir(), false).unwrap();
+        let none = || Ok(Duration::ZERO);
+        let deep = Drive { depth: 16, ..SHORT };
+        let round = drive(backends.dubbo, &mut dubbo::Dubbo::new(), deep, none).unwrap();
+        assert!(round.completed > 0 && round.errors == 0, "{round:?}");
+        let round = drive(backends.http, &mut http::Http::new(), SHORT, none).unwrap();
+        assert!(round.completed > 0 && round.errors == 0, "{round:?}");
+        assert!(round.latency.quantile(0.5) > Duration::ZERO);
+    }
+
+    /// Asks for what another connection should get.
+    struct Crossed(http::Http);
+
+    impl Dialect for Crossed {
+        fn request(&mut self, conn: usize, id: u64, out: &mut Vec<u8>) {
+            self.0.request(conn ^ usize::from(id > 40), id, out);
+        }
+
+        fn reply(
+            &mut self,
+            conn: usize,
+            buf: &[u8],
+            next: u64,
+        ) -> std::result::Result<Option<(usize, u64)>, String> {
+            self.0.reply(conn, buf, next)
+        }
+    }
+
+    #[test]
+    fn replies_mixed_up_between_connections_are_errors() {
+        let backends = Backends::start(&std::env::temp_dir(), false).unwrap();
+        let crossed = &mut Crossed(http::Http::new());
+        let round = drive(backends.http, crossed, SHORT, || Ok(Duration::ZERO)).unwrap();
+        assert!(round.errors > 0);
+        let why = round.first_error.unwrap_or_default();
+        assert!(why.contains("request 41 of connection"), "{why}");
     }
 }
