@@ -99,6 +99,8 @@ pub(super) struct Body {
     skipper: Skipper,
     scratch: Vec<u8>,
     name: Vec<u8>,
+    /// Whether the last body's fields were all read: what is short is behind them.
+    pub(super) past_fields: bool,
 }
 
 impl Body {
@@ -107,6 +109,7 @@ impl Body {
             skipper: Skipper::new(limits.depth, limits.elements),
             scratch: Vec::new(),
             name: Vec::new(),
+            past_fields: false,
         }
     }
 
@@ -118,12 +121,10 @@ impl Body {
         buf: &[u8],
         meta: &mut Metadata,
     ) -> Result<(), Stop> {
+        self.past_fields = false;
         match serialization {
             2 => self.hessian(keys, buf, meta),
-            6 => {
-                json_lines(keys, buf, meta);
-                Ok(())
-            }
+            6 => json_lines(keys, buf, meta),
             // The header is all that can be read of any other.
             _ => Ok(()),
         }
@@ -170,6 +171,7 @@ impl Body {
         if keys.depth < Depth::Attachments {
             return Ok(());
         }
+        self.past_fields = true;
         for argument in 0..count {
             if let (0, true, Some(slot)) = (argument, generic, keys.generic_method) {
                 let mut ahead = reader;
@@ -219,10 +221,14 @@ impl Body {
                 Some(b'Z') => return Ok(()),
                 Some(_) => {}
             }
-            let Some(name) = reader.string(&mut self.name)? else {
+            let mut ahead = reader;
+            let Some(Scalar::Text(name)) = ahead.scalar(&mut self.name)? else {
+                // A key that is no string: nobody can ask for it.
+                self.skipper.skip(&mut reader)?;
                 self.skipper.skip(&mut reader)?;
                 continue;
             };
+            reader = ahead;
             let name = reader.text(name, &self.name);
             let mut slots = [None, None];
             if name == b"group" {
@@ -302,27 +308,38 @@ fn arguments(descriptor: &[u8]) -> Option<usize> {
 }
 
 /// fastjson writes one JSON value a line; the first five are strings.
-fn json_lines(keys: &Keys, buf: &[u8], meta: &mut Metadata) {
-    let parts: [&[Slot]; 5] = [
-        keys.dubbo_version.as_slice(),
-        &keys.paths,
-        keys.version.as_slice(),
-        &keys.methods,
-        keys.parameter_types.as_slice(),
+///
+/// One with escapes is refused: a server would undo them, so rules would see
+/// another name than it does.
+fn json_lines(keys: &Keys, buf: &[u8], meta: &mut Metadata) -> Result<(), Stop> {
+    let parts: [(Depth, &[Slot]); 5] = [
+        (Depth::DubboVersion, keys.dubbo_version.as_slice()),
+        (Depth::Path, &keys.paths),
+        (Depth::Version, keys.version.as_slice()),
+        (Depth::Method, &keys.methods),
+        (Depth::ParameterTypes, keys.parameter_types.as_slice()),
     ];
     let mut at = header::LEN;
-    for slots in parts {
+    for (depth, slots) in parts {
+        if keys.depth < depth {
+            break;
+        }
         let rest = buf.get(at..).unwrap_or_default();
-        let Some(end) = memchr::memchr(b'\n', rest) else { return };
+        let end = memchr::memchr(b'\n', rest).ok_or(Stop::Short)?;
         let line = rest.get(..end).unwrap_or_default();
-        let text = line.strip_prefix(b"\"").and_then(|line| line.strip_suffix(b"\""));
-        if let Some(text) = text.filter(|text| !text.contains(&b'\\')) {
-            for slot in slots {
-                meta.set_span(*slot, at + 1, text.len());
+        let start = at + line.len() - line.trim_ascii_start().len() + 1;
+        match line.trim_ascii() {
+            b"null" => {}
+            [b'"', text @ .., b'"'] if !text.contains(&b'\\') => {
+                for slot in slots {
+                    meta.set_span(*slot, start, text.len());
+                }
             }
+            _ => return Err(Stop::Bad(at, "neither null nor a string without escapes")),
         }
         at += end + 1;
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -37,6 +37,25 @@ impl DubboDecoder {
     }
 }
 
+impl DubboDecoder {
+    /// An error that answers its message, if that is a call that waits for a reply.
+    fn refuse(
+        &self,
+        header: &Header,
+        kind: ErrorKind,
+        at: usize,
+        why: impl Into<std::borrow::Cow<'static, str>>,
+    ) -> DecodeError {
+        let error = DecodeError::new(NAME, kind, at, why);
+        let call = header.flags & (REQUEST | TWO_WAY | EVENT) == REQUEST | TWO_WAY;
+        if call && self.side == Side::Request {
+            error.answering(ReplyTo { id: header.id, token: u64::from(header.flags) })
+        } else {
+            error
+        }
+    }
+}
+
 impl Decoder for DubboDecoder {
     fn decode(&mut self, buf: &[u8], meta: &mut Metadata) -> Result<Step, DecodeError> {
         let plan = self.plan.clone();
@@ -58,38 +77,45 @@ impl Decoder for DubboDecoder {
         let largest = plan.limits.frame.min(LARGEST_BODY);
         if body > largest {
             let reason = format!("a body of {body} bytes, where {largest} are allowed");
-            return Err(DecodeError::new(NAME, ErrorKind::TooLarge, 12, reason).answering(to));
+            return Err(self.refuse(&header, ErrorKind::TooLarge, 12, reason));
         }
         let size = header::LEN as u64 + body;
         let kind = kind(&header, self.side, buf);
         let deep = matches!(kind, Kind::Request | Kind::Oneway) && plan.keys.need_body();
+        let size_here = usize::try_from(size).unwrap_or(usize::MAX);
         // A small message is shown whole; of a large one as much as routing may need.
         let shown = match () {
             () if size <= plan.limits.whole as u64 => size as usize,
-            () if deep => plan.limits.head.min(plan.limits.whole).max(header::LEN),
+            () if deep => plan.limits.head.max(header::LEN),
             () => header::LEN + 1,
-        };
+        }
+        .min(size_here);
         if buf.len() < shown {
             return Ok(Step::Need(shown));
         }
         let shown_bytes = buf.get(..shown).unwrap_or_default();
         meta.clear();
         plan.keys.fill_header(&header, kind, size, meta);
+        let mut stopped = None;
         if deep {
             let reader = self.body.get_or_insert_with(|| RequestBody::new(&plan.limits));
             let whole = shown as u64 == size;
             match reader.read(&plan.keys, header.flags & SERIALIZATION, shown_bytes, meta) {
                 Ok(()) => {}
                 // Of a large message not all can be seen; what cannot is absent.
-                Err(Stop::Short) if !whole => {}
-                Err(stop) => {
-                    let (at, why) = match stop {
-                        Stop::Short => (shown, "the body ends too early"),
-                        Stop::Bad(at, why) => (at, why),
-                    };
-                    return Err(DecodeError::new(NAME, ErrorKind::Malformed, at, why).answering(to));
+                Err(Stop::Short) if !whole && reader.past_fields => {}
+                // Fields that nobody could see would pass every rule about them.
+                Err(Stop::Short) if !whole => {
+                    stopped = Some((ErrorKind::TooLarge, shown, "the fields pass the head limit"));
                 }
+                Err(Stop::Short) => {
+                    stopped = Some((ErrorKind::Malformed, shown, "the body ends too early"));
+                }
+                Err(Stop::Bad(at, why)) => stopped = Some((ErrorKind::Malformed, at, why)),
             }
+        }
+        if let Some((kind, at, why)) = stopped {
+            return Err(self.refuse(&header, kind, at, why));
         }
         let mut head = Head::whole(kind, shown);
         head.reply_to = to;

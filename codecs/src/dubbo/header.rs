@@ -55,12 +55,14 @@ pub(super) fn serialization(number: u8) -> Option<&'static str> {
         11 => "avro",
         12 => "protostuff",
         16 => "gson",
-        21 => "gson",
-        22 => "protobuf-json",
+        18 => "jackson",
+        21 => "protobuf-json",
+        22 => "protobuf",
         23 => "fastjson2",
-        24 => "protobuf",
         25 => "kryo2",
         27 => "msgpack",
+        28 => "fury",
+        31 => "custom-msgpack",
         _ => return None,
     })
 }

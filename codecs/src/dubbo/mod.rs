@@ -96,8 +96,8 @@ impl Protocol for Dubbo {
         }
     }
 
-    fn answer(&self, head: &Head, _: &[u8], out: &mut Vec<u8>) {
-        reply::heartbeat(head.reply_to, out);
+    fn answer(&self, head: &Head, message: &[u8], out: &mut Vec<u8>) {
+        reply::heartbeat(head.reply_to, message, out);
     }
 
     fn heartbeat(&self, id: u64, out: &mut Vec<u8>) -> bool {

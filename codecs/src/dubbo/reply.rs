@@ -40,8 +40,9 @@ pub(super) fn error(to: ReplyTo, status: u8, why: &str, out: &mut Vec<u8>) {
     let asked = to.token as u8 & SERIALIZATION;
     let mut body = Vec::new();
     let serialization = match asked {
-        6 | 16 | 21..=23 => {
-            body.extend_from_slice(format!("{why:?}\n").as_bytes());
+        // JSON values, one a line. 22 is protobuf and 23 JSONB: both are binary.
+        6 | 16 | 21 => {
+            json(&why, &mut body);
             asked
         }
         _ => {
@@ -53,7 +54,26 @@ pub(super) fn error(to: ReplyTo, status: u8, why: &str, out: &mut Vec<u8>) {
 }
 
 /// Answers a heartbeat: an event with the same id and serialization, without the
-/// two-way flag, with null for a body.
-pub(super) fn heartbeat(to: ReplyTo, out: &mut Vec<u8>) {
-    header::write(EVENT | (to.token as u8 & SERIALIZATION), OK, to.id, b"N", out);
+/// two-way flag, with null for a body: the heartbeat's own, where it is not
+/// Hessian's, as that is null in its serialization.
+pub(super) fn heartbeat(to: ReplyTo, message: &[u8], out: &mut Vec<u8>) {
+    let serialization = to.token as u8 & SERIALIZATION;
+    let null = match message.get(header::LEN..) {
+        Some(null) if serialization != 2 && !null.is_empty() => null,
+        _ => b"N",
+    };
+    header::write(EVENT | serialization, OK, to.id, null, out);
+}
+
+/// Appends a JSON string and the end of its line; control characters become spaces.
+fn json(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            0..=0x1f => out.push(b' '),
+            _ => out.push(byte),
+        }
+    }
+    out.extend_from_slice(b"\"\n");
 }

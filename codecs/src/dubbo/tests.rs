@@ -300,3 +300,99 @@ proptest! {
         }
     }
 }
+
+/// A call of `a.B` without arguments, from its first string to its attachments.
+fn named(version: &[u8], method: &[u8], attachments: &[u8]) -> Vec<u8> {
+    [version, b"\x03a.BN", method, b"\x00", attachments].concat()
+}
+
+fn of(body: &[u8], flags: u8, interest: &Interest) -> Transcript {
+    let codec = Dubbo.compile(&Limits::default(), interest);
+    crate::testing::transcript(&*codec, interest, Side::Request, &request(flags, body), &[])
+}
+
+#[test]
+fn no_spelling_of_a_name_passes_a_rule_that_the_server_reads_as_another() {
+    let interest = Interest::of(["method"]);
+    let method = |body: &[u8], flags| {
+        let all = of(body, flags, &interest);
+        let first = all.messages.first().map(|seen| seen.metadata.clone());
+        (first.unwrap_or_default(), all.error.map(|error| error.kind))
+    };
+    // Overlong UTF-8, which Java reads as `admin`.
+    let overlong = named(b"\x052.0.2", b"\x05\xc1\xa1dmin", b"HZ");
+    assert_eq!(method(&overlong, 0xc2), (vec![], Some(ErrorKind::Malformed)));
+    // Escapes, which fastjson undoes.
+    let escaped = b"\"2.0.2\"\n\"a.B\"\nnull\n\"\\u0061dmin\"\n\"\"\n{}\n";
+    assert_eq!(method(escaped, 0xc6), (vec![], Some(ErrorKind::Malformed)));
+    // A field so long that those behind it are out of sight.
+    let mut long = Vec::new();
+    for _ in 0..3 {
+        long.extend_from_slice(b"R\x80\x00");
+        long.extend(std::iter::repeat_n(b'2', 0x8000));
+    }
+    long.push(0);
+    let hidden = named(&long, b"\x05admin", b"HZ");
+    assert_eq!(method(&hidden, 0xc2), (vec![], Some(ErrorKind::TooLarge)));
+    // Surrogates, which Java writes as three bytes each, are what they mean.
+    let face = named(b"\x052.0.2", b"\x02\xed\xa0\xbd\xed\xb8\x80", b"HZ");
+    let want = vec![("method".to_owned(), "\u{1f600}".as_bytes().to_vec())];
+    assert_eq!(method(&face, 0xc2), (want, None));
+}
+
+#[test]
+fn an_attachment_whose_key_is_no_string_is_passed_over() {
+    let interest = Interest::of(["attachment.tenant"]);
+    let body = named(b"\x052.0.2", b"\x03say", b"H\x91\x01xN\x01y\x06tenant\x04blueZ");
+    let all = of(&body, 0xc2, &interest);
+    assert_eq!(all.messages[0].metadata[0].1, b"blue");
+}
+
+#[test]
+fn only_a_call_that_waits_for_a_reply_gets_a_rejection() {
+    for (side, flags, answered) in [
+        (Side::Request, 0xc2, true),
+        (Side::Request, 0x82, false),
+        (Side::Request, 0xe2, false),
+        (Side::Request, 0x02, false),
+        (Side::Reply, 0x02, false),
+    ] {
+        let mut message = request(flags, b"");
+        message[12..16].copy_from_slice(&(9u32 << 20).to_be_bytes());
+        let interest = Interest::nothing();
+        let codec = Dubbo.compile(&Limits::default(), &interest);
+        let all = crate::testing::transcript(&*codec, &interest, side, &message, &[]);
+        let mut out = Vec::new();
+        Dubbo.reject(&all.error.unwrap(), &mut out);
+        assert_eq!(!out.is_empty(), answered, "{side:?} {flags:x}");
+    }
+}
+
+#[test]
+fn a_limit_below_the_header_never_takes_bytes_of_the_next_message() {
+    let limits = Limits { whole: 8, head: 8, ..Limits::default() };
+    let input = request(0xc2, b"").repeat(2);
+    let interest = Interest::nothing();
+    let codec = Dubbo.compile(&limits, &interest);
+    let all = crate::testing::transcript(&*codec, &interest, Side::Request, &input, &[]);
+    assert_eq!(all.messages.iter().filter(|seen| seen.ended && seen.bytes.len() == 16).count(), 2);
+}
+
+#[test]
+fn what_is_not_hessian_is_answered_in_its_own_writing_or_in_hessian() {
+    let reply = |flags: u64| {
+        let mut out = Vec::new();
+        let to = ReplyTo { id: 7, token: flags };
+        Dubbo.local_reply(to, Fault::NoRoute, "no \"x\"\u{301}\0", &mut out);
+        out
+    };
+    assert_eq!(reply(0xc6)[16..], *"\"polyport: no \\\"x\\\"\u{301} \"\n".as_bytes());
+    // protobuf and fastjson2's JSONB are binary: a JSON line would be noise to them.
+    assert_eq!((reply(0xd6)[2], reply(0xd7)[2]), (2, 2));
+    let heartbeat = request(0xe6, b"null\n");
+    let mut out = Vec::new();
+    let mut head = crate::Head::whole(Kind::Heartbeat, heartbeat.len());
+    head.reply_to.token = 0xe6;
+    Dubbo.answer(&head, &heartbeat, &mut out);
+    assert_eq!((out[2], &out[16..]), (0x26, &b"null\n"[..]));
+}

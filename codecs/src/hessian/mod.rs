@@ -120,7 +120,10 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// A string, or null (`None`). Chunks are joined in `scratch`.
+    /// A string, or null (`None`). Chunks are joined in `scratch`, and so are the
+    /// halves of surrogate pairs, as UTF-8. Other bytes that are not UTF-8 are refused:
+    /// Java reads an overlong form as the plain character, so a rule would
+    /// see another name than the server.
     pub fn string(&mut self, scratch: &mut Vec<u8>) -> Result<Option<Text>, Stop> {
         let begin = self.at;
         let tag = self.byte()?;
@@ -132,7 +135,14 @@ impl<'a> Reader<'a> {
         let start = self.at;
         self.units(units)?;
         if last {
-            return Ok(Some(Text::Span(start, self.at - start)));
+            let raw = self.buf.get(start..self.at).unwrap_or_default();
+            if raw.is_ascii() || std::str::from_utf8(raw).is_ok() {
+                return Ok(Some(Text::Span(start, raw.len())));
+            }
+            scratch.clear();
+            scratch.extend_from_slice(raw);
+            mend(scratch).ok_or(Stop::Bad(begin, NOT_UTF8))?;
+            return Ok(Some(Text::Joined));
         }
         scratch.clear();
         scratch.extend_from_slice(self.buf.get(start..self.at).unwrap_or_default());
@@ -143,6 +153,7 @@ impl<'a> Reader<'a> {
             self.units(units)?;
             scratch.extend_from_slice(self.buf.get(start..self.at).unwrap_or_default());
             if last {
+                mend(scratch).ok_or(Stop::Bad(begin, NOT_UTF8))?;
                 return Ok(Some(Text::Joined));
             }
         }
@@ -224,6 +235,43 @@ impl<'a> Reader<'a> {
             Text::Joined => scratch,
         }
     }
+}
+
+const NOT_UTF8: &str = "a string that is not UTF-8";
+
+/// Makes `text` UTF-8: joins surrogate pairs written as three bytes a half (CESU-8),
+/// and puts U+FFFD for a lone half. `None` where other bytes are not UTF-8.
+fn mend(text: &mut Vec<u8>) -> Option<()> {
+    if std::str::from_utf8(text).is_ok() {
+        return Some(());
+    }
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_slice();
+    loop {
+        let valid = std::str::from_utf8(rest).map_or_else(|error| error.valid_up_to(), str::len);
+        let (good, bad) = rest.split_at(valid);
+        out.extend_from_slice(good);
+        let unit = |high: u8, low: u8| u32::from(high & 0x0f) << 6 | u32::from(low & 0x3f);
+        let (point, used) = match *bad {
+            [] => break,
+            [
+                0xed,
+                a @ 0xa0..=0xaf,
+                b @ 0x80..=0xbf,
+                0xed,
+                c @ 0xb0..=0xbf,
+                d @ 0x80..=0xbf,
+                ..,
+            ] => (0x1_0000 + (unit(a, b) << 10) + unit(c, d), 6),
+            [0xed, 0xa0..=0xbf, 0x80..=0xbf, ..] => (0xfffd, 3),
+            _ => return None,
+        };
+        let character = char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER);
+        out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        rest = bad.get(used..)?;
+    }
+    *text = out;
+    Some(())
 }
 
 #[cfg(test)]
