@@ -9,6 +9,7 @@ use crate::frame::{Exchange, Fault, Head, Profile, ReplyTo, Step};
 use crate::interest::Interest;
 use crate::limits::Limits;
 use crate::metadata::Metadata;
+use crate::mutation::{Change, Mutable, Unchangeable};
 
 /// Which end of a connection wrote the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -123,7 +124,20 @@ pub trait Protocol: Send + Sync + 'static {
     /// Appends the native error reply to a request that was understood but
     /// cannot be served. May append nothing where the protocol has no such reply;
     /// it must then answer [`After::Close`].
-    fn local_reply(&self, to: ReplyTo, fault: Fault, why: &str, out: &mut Vec<u8>) -> After;
+    ///
+    /// `note` holds the bytes that the request's [`Head::note`] named.
+    fn local_reply(
+        &self,
+        to: ReplyTo,
+        note: &[u8],
+        fault: Fault,
+        why: &str,
+        out: &mut Vec<u8>,
+    ) -> After;
+
+    /// [`Exchange::Session`]: appends the last words to a client whose session,
+    /// opened by `opened`, the proxy has to end. By default none.
+    fn farewell(&self, _opened: ReplyTo, _fault: Fault, _out: &mut Vec<u8>) {}
 
     /// Appends the native error reply to bytes that a request decoder refused;
     /// the connection is closed after it. By default nothing.
@@ -138,6 +152,36 @@ pub trait Protocol: Send + Sync + 'static {
     /// decoded as [`crate::Kind::HeartbeatReply`] or [`crate::Kind::Response`].
     fn heartbeat(&self, _id: u64, _out: &mut Vec<u8>) -> bool {
         false
+    }
+
+    /// What of this protocol's messages the proxy can change; nothing by default.
+    /// Configs that ask for more are refused when they load.
+    fn mutable(&self) -> &'static [Mutable] {
+        &[]
+    }
+
+    /// Appends a head as [`Protocol::relay`] does, with `changes` made to it.
+    /// What is not changed stays byte by byte as it was, where the format
+    /// allows. On an error nothing that was appended counts.
+    ///
+    /// # Errors
+    /// Where this one message cannot take a change: not all of it is there, or
+    /// it would pass a bound of the format.
+    fn rewrite(
+        &self,
+        _head: &Head,
+        _bytes: &[u8],
+        _hop: &Hop,
+        _changes: &[Change<'_>],
+        _out: &mut Vec<u8>,
+    ) -> Result<(), Unchangeable> {
+        Err(Unchangeable("the protocol has nothing that can be changed"))
+    }
+
+    /// The key whose value keeps a client on one endpoint, for clusters that
+    /// name no balance of their own (MQTT's `client-id`).
+    fn affinity(&self) -> Option<&'static str> {
+        None
     }
 
     /// The profile of a downstream after `request` ([`crate::Lease::Profile`])
@@ -172,6 +216,15 @@ pub trait Decoder: Send {
     /// Says what the bytes buffered so far are. An empty buffer gives `Need(1)`
     /// (or `End`, where a body is over).
     fn decode(&mut self, buf: &[u8], meta: &mut Metadata) -> Result<Step, DecodeError>;
+
+    /// A message about several things (the topics of one SUBSCRIBE) is judged by
+    /// each: fills `meta` for the next of them and answers true, until there are
+    /// no more. Called after [`Step::Head`] with the same buffer, for messages
+    /// that are routed within a session; the message goes on only where every
+    /// one of them may.
+    fn another(&mut self, _buf: &[u8], _meta: &mut Metadata) -> bool {
+        false
+    }
 
     /// Reply side of ordered protocols: `request` was written on this
     /// connection, and a reply to it will come after those to earlier ones.

@@ -38,9 +38,21 @@ pub struct Head {
     pub last: bool,
     /// Requests only: sending it twice has the effect of sending it once.
     pub idempotent: bool,
+    /// Bytes of the head, as (start, length), that a local reply repeats
+    /// (Thrift's method name); `(0, 0)`: none. Kept until the request ends.
+    pub note: (u32, u32),
+    /// From this message on, silence of its sender for longer than so many
+    /// milliseconds ends the connection (MQTT's keep-alive); 0: as before.
+    pub patience: u32,
 }
 
 impl Head {
+    /// The bytes that [`Head::note`] names, of those of this head.
+    pub fn noted<'a>(&self, message: &'a [u8]) -> &'a [u8] {
+        let (start, len) = (self.note.0 as usize, self.note.1 as usize);
+        message.get(start..start.saturating_add(len)).unwrap_or_default()
+    }
+
     /// A head of `len` bytes that is the whole message; the rest is neutral.
     pub const fn whole(kind: Kind, len: usize) -> Self {
         Self {
@@ -52,6 +64,8 @@ impl Head {
             outcome: Outcome::Ok,
             last: false,
             idempotent: false,
+            note: (0, 0),
+            patience: 0,
         }
     }
 }
@@ -77,6 +91,9 @@ pub enum Kind {
     Local,
     /// Sent by the server without a request (RESP3 push, a one-way event).
     Push,
+    /// Belongs to the session it is in (an acknowledgement, a ping of the
+    /// session's own): passes as it is, by no route. [`Exchange::Session`] only.
+    Control,
     /// The sender takes no new requests: finish what is in flight, go elsewhere.
     GoAway,
 }
@@ -93,6 +110,7 @@ impl Kind {
             Self::HeartbeatReply => "heartbeat-reply",
             Self::Local => "local",
             Self::Push => "push",
+            Self::Control => "control",
             Self::GoAway => "go-away",
         }
     }
@@ -231,8 +249,11 @@ pub enum Exchange {
         /// Whether requests of several downstreams may be pipelined together.
         shared: bool,
     },
-    /// The connection has state of its own: downstream and upstream are paired
-    /// at the first message.
+    /// The connection has state of its own: the first message is a
+    /// [`Kind::Request`] whose route pairs downstream and upstream for good. Later
+    /// messages from the client of kind `Request` or `Oneway` are routed too, but only
+    /// to see whether they may pass; all others pass as they are. Messages that
+    /// may not are answered by [`crate::Protocol::local_reply`] and left out.
     Session,
 }
 

@@ -22,6 +22,7 @@ pub mod frame;
 pub mod interest;
 pub mod limits;
 pub mod metadata;
+pub mod mutation;
 pub mod registry;
 pub mod shared;
 pub mod testing;
@@ -39,4 +40,5 @@ pub use frame::{Body, Exchange, Fault, Head, Kind, Lease, Outcome, Profile, Repl
 pub use interest::{Interest, Slot};
 pub use limits::Limits;
 pub use metadata::{Metadata, View};
+pub use mutation::{Change, Mutable, To, Unchangeable};
 pub use registry::Registry;

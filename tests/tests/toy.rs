@@ -67,7 +67,7 @@ impl Protocol for Toy {
         }
     }
 
-    fn local_reply(&self, to: ReplyTo, _: Fault, why: &str, out: &mut Vec<u8>) -> After {
+    fn local_reply(&self, to: ReplyTo, _: &[u8], _: Fault, why: &str, out: &mut Vec<u8>) -> After {
         out.extend_from_slice(format!("fail: {:08x} {why}\n", to.id).as_bytes());
         After::Keep
     }

@@ -86,7 +86,14 @@ impl Protocol for Dubbo {
         }
     }
 
-    fn local_reply(&self, to: ReplyTo, fault: Fault, why: &str, out: &mut Vec<u8>) -> After {
+    fn local_reply(
+        &self,
+        to: ReplyTo,
+        _: &[u8],
+        fault: Fault,
+        why: &str,
+        out: &mut Vec<u8>,
+    ) -> After {
         reply::local(to, fault, why, out)
     }
 

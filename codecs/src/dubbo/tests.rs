@@ -222,7 +222,7 @@ fn faults_have_their_status_and_never_an_empty_body() {
         (Fault::NoHealthyEndpoint, 80),
     ] {
         let mut out = Vec::new();
-        assert_eq!(Dubbo.local_reply(to, fault, "because", &mut out), After::Keep);
+        assert_eq!(Dubbo.local_reply(to, b"", fault, "because", &mut out), After::Keep);
         let reply = decode_reply(&out).expect("a reply");
         assert_eq!((reply.id, reply.status), (9, status));
         assert_eq!(reply.value, Err("polyport: because".into()));
@@ -383,7 +383,7 @@ fn what_is_not_hessian_is_answered_in_its_own_writing_or_in_hessian() {
     let reply = |flags: u64| {
         let mut out = Vec::new();
         let to = ReplyTo { id: 7, token: flags };
-        Dubbo.local_reply(to, Fault::NoRoute, "no \"x\"\u{301}\0", &mut out);
+        Dubbo.local_reply(to, b"", Fault::NoRoute, "no \"x\"\u{301}\0", &mut out);
         out
     };
     assert_eq!(reply(0xc6)[16..], *"\"polyport: no \\\"x\\\"\u{301} \"\n".as_bytes());

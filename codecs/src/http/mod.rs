@@ -89,7 +89,14 @@ impl Protocol for Http {
         request.token & note::VERSION_10 != 0
     }
 
-    fn local_reply(&self, to: ReplyTo, fault: Fault, why: &str, out: &mut Vec<u8>) -> After {
+    fn local_reply(
+        &self,
+        to: ReplyTo,
+        _: &[u8],
+        fault: Fault,
+        why: &str,
+        out: &mut Vec<u8>,
+    ) -> After {
         local::reply(to, fault, why, out)
     }
 

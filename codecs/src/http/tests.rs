@@ -332,7 +332,7 @@ fn faults_have_their_status() {
         (Fault::Denied, "403"),
     ] {
         let mut out = Vec::new();
-        let after = Http.local_reply(ReplyTo::default(), fault, "because", &mut out);
+        let after = Http.local_reply(ReplyTo::default(), b"", fault, "because", &mut out);
         assert_eq!(after, After::Keep);
         let text = String::from_utf8(out).expect("text");
         assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");

@@ -78,7 +78,14 @@ impl Protocol for Redis {
         })
     }
 
-    fn local_reply(&self, _: ReplyTo, fault: Fault, why: &str, out: &mut Vec<u8>) -> After {
+    fn local_reply(
+        &self,
+        _: ReplyTo,
+        _: &[u8],
+        fault: Fault,
+        why: &str,
+        out: &mut Vec<u8>,
+    ) -> After {
         let code = match fault {
             Fault::Denied => "NOPERM",
             Fault::NoHealthyEndpoint => "CLUSTERDOWN",

@@ -75,7 +75,7 @@ impl Engine {
                 Ok(chosen) => chosen,
                 Err(fault) => {
                     self.counters.faults += 1;
-                    self.refuse(id, protocol, head, fault, fault.as_str());
+                    self.refuse(id, protocol, head, message, fault);
                     return NOWHERE;
                 }
             }
@@ -95,6 +95,11 @@ impl Engine {
             || (lease == Lease::Once && ordered_shared(exchange) && head.body == Body::None);
         let deadline = if may_wait { u64::MAX } else { self.now.saturating_add(request) };
         let reused = upstream.used;
+        let mut note = Vec::new();
+        if head.note.1 > 0 {
+            note = self.spares.take();
+            note.extend_from_slice(head.noted(message));
+        }
         let flight = self.flights.insert(Flight {
             down: id,
             up,
@@ -113,6 +118,7 @@ impl Engine {
             succeeded: false,
             plain_body: enabled.protocol.needs_plain_body(head.reply_to),
             copy: Vec::new(),
+            note,
             route,
         });
         self.earliest_flight = self.earliest_flight.min(deadline);
@@ -339,14 +345,15 @@ impl Engine {
         id: DownId,
         protocol: usize,
         head: &Head,
+        message: &[u8],
         fault: Fault,
-        why: &str,
     ) {
         if head.kind == Kind::Oneway {
             return;
         }
         let mut reply = self.spares.take();
-        let after = self.local_reply(protocol, head.reply_to, fault, why, &mut reply);
+        let after =
+            self.local_reply(protocol, head.reply_to, head.noted(message), fault, &mut reply);
         let close = after == After::Close || head.last;
         self.owe(id, reply, close);
         if close {
@@ -358,12 +365,12 @@ impl Engine {
         &self,
         protocol: usize,
         to: ReplyTo,
+        note: &[u8],
         fault: Fault,
-        why: &str,
         reply: &mut Vec<u8>,
     ) -> After {
         match self.snapshot.protocols.get(protocol) {
-            Some(enabled) => enabled.protocol.local_reply(to, fault, why, reply),
+            Some(enabled) => enabled.protocol.local_reply(to, note, fault, fault.as_str(), reply),
             None => After::Close,
         }
     }

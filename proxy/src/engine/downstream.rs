@@ -413,7 +413,7 @@ impl Engine {
             down.state = DownState::Closing { shut: false };
         }
         if let Some(up) = self.flights.get(flight).map(|flight| flight.up) {
-            self.fail(flight, fault, "the request's body ended before its end");
+            self.fail(flight, fault);
             self.close_up(up, Fault::UpstreamReset);
         }
         if let Some(down) = self.downs.get_mut(id) {

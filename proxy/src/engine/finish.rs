@@ -52,6 +52,7 @@ impl Engine {
         // A reply that came before the request was all there leaves the rest of it unread.
         let (down, lane, last) = (flight.down, flight.lane, flight.last || !flight.sent);
         self.spares.give(flight.copy);
+        self.spares.give(flight.note);
         if !flight.oneway {
             self.end_lane(down, Some(lane), id, last);
         } else {
@@ -61,7 +62,7 @@ impl Engine {
 
     /// A request ends without the upstream's reply: it gets a native error,
     /// unless half of a reply is out already, which only the connection's end can end.
-    pub(super) fn fail(&mut self, id: FlightId, fault: Fault, why: &str) {
+    pub(super) fn fail(&mut self, id: FlightId, fault: Fault) {
         let Some(flight) = self.forget_flight(id) else { return };
         let up_alone = flight.lease != Lease::Shared;
         if self.downs.get(flight.down).is_none() {
@@ -75,7 +76,8 @@ impl Engine {
         } else {
             self.counters.faults += 1;
             let mut reply = self.spares.take();
-            let after = self.local_reply(flight.protocol, flight.reply_to, fault, why, &mut reply);
+            let after =
+                self.local_reply(flight.protocol, flight.reply_to, &flight.note, fault, &mut reply);
             let last = flight.last || after == After::Close || !flight.sent;
             self.append_to_lane(flight.down, flight.lane, id, &reply);
             self.spares.give(reply);
@@ -90,6 +92,7 @@ impl Engine {
             down.releasing &= flight.lease != Lease::Release;
         }
         self.spares.give(flight.copy);
+        self.spares.give(flight.note);
         // An upstream connection that was this request's alone has a reply of
         // unknown length to come, if any: it is of no further use.
         if up_alone && self.ups.get(flight.up).is_some() {

@@ -51,7 +51,7 @@ impl Engine {
             // A connection that said nothing since may be dead: new requests
             // go elsewhere, and it closes when the last one on it has ended.
             let silent = self.ups.get(up).is_some_and(|upstream| upstream.last_read <= started);
-            self.fail(id, Fault::Timeout, Fault::Timeout.as_str());
+            self.fail(id, Fault::Timeout);
             if silent {
                 self.drain_up(up);
             }

@@ -279,6 +279,7 @@ impl Engine {
             self.wake_down(flight.down);
         }
         self.spares.give(flight.copy);
+        self.spares.give(flight.note);
     }
 
     /// An upstream will send no more.
@@ -409,7 +410,7 @@ impl Engine {
         };
         for flight in lost {
             if !self.resend(flight, &upstream, fault) {
-                self.fail(flight, fault, fault.as_str());
+                self.fail(flight, fault);
             }
         }
     }

@@ -41,7 +41,14 @@ impl Protocol for Toy {
             place.copy_from_slice(format!("{id:016x}").as_bytes());
         }
     }
-    fn local_reply(&self, to: ReplyTo, fault: Fault, _: &str, out: &mut Vec<u8>) -> After {
+    fn local_reply(
+        &self,
+        to: ReplyTo,
+        _: &[u8],
+        fault: Fault,
+        _: &str,
+        out: &mut Vec<u8>,
+    ) -> After {
         out.extend_from_slice(format!("{:016x}!{fault:?}\n", to.id).as_bytes());
         After::Keep
     }
