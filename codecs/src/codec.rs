@@ -66,6 +66,21 @@ pub struct Hop {
     pub plain_body: bool,
 }
 
+impl Hop {
+    /// A hop of which nothing is known.
+    pub const fn neutral(side: Side) -> Self {
+        Self {
+            side,
+            id: None,
+            source: None,
+            secure: false,
+            request: ReplyTo { id: 0, token: 0 },
+            close: false,
+            plain_body: false,
+        }
+    }
+}
+
 /// What becomes of the downstream connection after a local reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum After {

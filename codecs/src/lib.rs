@@ -32,6 +32,7 @@ pub mod dubbo;
 pub mod hessian;
 pub mod http;
 pub mod redis;
+pub mod thrift;
 
 pub use codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side};
 pub use detect::{CERTAIN, Detection, Probe, detect};
