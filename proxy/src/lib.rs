@@ -12,6 +12,7 @@
 pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod limit;
 pub mod snapshot;
 pub mod worker;
 

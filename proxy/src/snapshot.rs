@@ -9,6 +9,8 @@ use std::time::Duration;
 use polyport_codecs::{Codec, Interest, Limits, Protocol, Slot};
 use polyport_router::{Split, Table};
 
+use crate::limit::Limit;
+
 /// Everything a worker needs to know.
 pub struct Snapshot {
     /// Worker threads; each has its own sockets, pools and counters.
@@ -44,6 +46,8 @@ pub struct Enabled {
     pub codec: Arc<dyn Codec>,
     /// The same without any interest, for upstreams' replies.
     pub framing: Arc<dyn Codec>,
+    /// The key whose value keeps a client on one endpoint, where the cluster says nothing.
+    pub affinity: Option<Slot>,
 }
 
 /// An address that downstreams connect to.
@@ -94,6 +98,9 @@ pub struct Cluster {
     pub max_requests: usize,
     /// How long an idle pooled connection is kept. Default 60 s.
     pub idle_timeout: Duration,
+    /// Replies of this cluster's servers come in request order and do not repeat the
+    /// request's id: each connection carries one exchange at a time.
+    pub ordered: bool,
     /// How often an idle shared connection is probed, where the protocol can. Default 15 s.
     pub heartbeat: Duration,
 }
@@ -112,6 +119,8 @@ pub struct Endpoint {
 /// How an endpoint is chosen among those of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Balance {
+    /// What suits the protocol: by its own key where it has one (MQTT's client id), else in turn.
+    Natural,
     /// In turn, by weight.
     RoundRobin,
     /// The less busy of two drawn by weight.
@@ -143,6 +152,8 @@ pub struct Forward {
     pub sticky: Option<Slot>,
     /// Bound on the time from a request's head to its reply's end. `None`: the default.
     pub timeout: Option<Duration>,
+    /// How often it may be taken.
+    pub limit: Option<Arc<Limit>>,
 }
 
 /// One arm of a split.
@@ -175,6 +186,9 @@ pub struct Timeouts {
     /// From a request's head to its reply's end. Default 15 s. Sessions and
     /// requests that may block have none.
     pub request: Duration,
+    /// A streaming exchange (a body of unknown length, both ways) on which nothing
+    /// moves. Default 5 min.
+    pub stream: Duration,
     /// A downstream connection on which nothing is in flight and nothing comes. Default 1 h.
     pub idle: Duration,
     /// A message begun and not finished: between two reads of it. Default 30 s.

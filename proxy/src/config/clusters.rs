@@ -34,6 +34,7 @@ pub(super) fn read(
             "name",
             "endpoints",
             "balance",
+            "exchange",
             "connect-timeout",
             "connections",
             "max-connections",
@@ -59,6 +60,7 @@ pub(super) fn read(
             max_connections: number("max-connections", 1024),
             max_requests: number("max-requests", 65_536),
             idle_timeout: duration("idle-timeout", Duration::from_secs(60)),
+            ordered: ordered(&section),
             heartbeat: duration("heartbeat", Duration::from_secs(15)),
         });
         clusters.spans.push(span);
@@ -143,7 +145,7 @@ fn endpoint(section: &Reader<'_, '_>, value: &Value<'_>, resolve: Resolve<'_>) -
 
 fn balance(section: &Reader<'_, '_>, registry: &Registry, interest: &mut Interest) -> Balance {
     const WAYS: [&str; 3] = ["round-robin", "least-request", "random"];
-    let Some(value) = section.get("balance") else { return Balance::RoundRobin };
+    let Some(value) = section.get("balance") else { return Balance::Natural };
     match value.get_ref() {
         DeValue::String(way) => match way.as_ref() {
             "round-robin" => return Balance::RoundRobin,
@@ -168,5 +170,18 @@ fn balance(section: &Reader<'_, '_>, registry: &Registry, interest: &mut Interes
         }
         _ => section.wrong(value, "a way to balance, or { hash = \"key\" }"),
     }
-    Balance::RoundRobin
+    Balance::Natural
+}
+
+/// Whether replies come in request order although their protocol could tell them apart.
+fn ordered(section: &Reader<'_, '_>) -> bool {
+    match section.string("exchange") {
+        None | Some(("natural", _)) => false,
+        Some(("ordered", _)) => true,
+        Some((other, span)) => {
+            let help = "there are \"ordered\", for servers that do not repeat a request's id, and \"natural\"";
+            section.source.error(span, format!("unknown exchange `{other}`"), Some(help.into()));
+            false
+        }
+    }
 }

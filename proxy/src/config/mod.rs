@@ -78,6 +78,9 @@ pub fn compile_with(
     let admin = settings::admin(&mut root);
     let (listeners, enabled) = listeners::read(&mut root, registry);
     let mut interest = Interest::nothing();
+    for key in enabled.iter().filter_map(|protocol| protocol.affinity()) {
+        interest.add(key);
+    }
     let clusters = clusters::read(&mut root, registry, &mut interest, resolve, &request_defaults);
     let routes = routes::read(&mut root, registry, &clusters, &mut interest);
     root.finish(&["workers", "listener", "cluster", "route", "defaults", "limits", "admin"]);
@@ -116,6 +119,7 @@ pub fn compile_with(
         .map(|protocol| Enabled {
             protocol,
             codec: protocol.compile(&limits.codec, &interest),
+            affinity: protocol.affinity().and_then(|key| interest.slot(key)),
             framing: protocol.compile(&limits.codec, &Interest::nothing()),
         })
         .collect();

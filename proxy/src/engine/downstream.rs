@@ -9,7 +9,7 @@ use polyport_codecs::{
 
 use super::dispatch::Passed;
 use super::pool::Party;
-use super::state::{ConnId, DownId, DownState, Downstream, FlightId, UpId};
+use super::state::{ConnId, DownId, DownState, Downstream, FlightId, UpId, UpState};
 use super::{Action, Engine, Net};
 use crate::snapshot::Fallback;
 
@@ -58,6 +58,9 @@ impl Engine {
             alone: false,
             releasing: false,
             held: None,
+            latest_id: 0,
+            dialogue: None,
+            stream: false,
             profile: 0,
             holding_back: Vec::new(),
             holds_shared: false,
@@ -143,6 +146,12 @@ impl Engine {
             let rest = buf.get(at..).unwrap_or_default();
             match down.state {
                 DownState::Closing { .. } => return buf.len(),
+                DownState::Session(up) if down.dialogue.is_some() => {
+                    match self.converse(id, up, rest, net) {
+                        Some(taken) => at += taken,
+                        None => return at,
+                    }
+                }
                 DownState::Session(up) => {
                     if !rest.is_empty() {
                         self.pass_up(id, up, rest, net);
@@ -230,7 +239,7 @@ impl Engine {
     }
 
     /// Runs the decoder; `None` where it needs more, or refused (which is dealt with here).
-    fn step(&mut self, id: DownId, buf: &[u8]) -> Option<Step> {
+    pub(super) fn step(&mut self, id: DownId, buf: &[u8]) -> Option<Step> {
         let down = self.downs.get_mut(id)?;
         if buf.len() < down.need {
             return None;
@@ -326,7 +335,23 @@ impl Engine {
             self.abort(id, flight, fault);
             return;
         }
+        if let DownState::Session(up) = down.state {
+            // Half a message of the server's may be out already: then nothing can be said.
+            let silent = self.ups.get(up).is_some_and(|upstream| {
+                !matches!(upstream.state, UpState::Idle) || !upstream.input.is_empty()
+            });
+            if let Some(down) = self.downs.get_mut(id) {
+                down.state = DownState::Idle;
+                down.dialogue = None;
+            }
+            self.close_up(up, Fault::UpstreamReset);
+            if silent {
+                self.stop_reading(id);
+                return;
+            }
+        }
         let mut reply = self.spares.take();
+        let Some(down) = self.downs.get_mut(id) else { return };
         if let Some(enabled) = down.protocol.and_then(|index| snapshot.protocols.get(index)) {
             enabled.protocol.reject(error, &mut reply);
         }

@@ -19,6 +19,7 @@ mod downstream;
 mod finish;
 mod flow;
 mod pool;
+mod session;
 pub mod slab;
 pub mod state;
 mod sweep;
@@ -79,6 +80,8 @@ pub struct Counters {
     pub requests: u64,
     /// Requests that expect no reply.
     pub oneways: u64,
+    /// Messages from clients within sessions.
+    pub messages: u64,
     /// Requests that an upstream answered.
     pub answered: u64,
     /// Requests that the proxy answered with an error.

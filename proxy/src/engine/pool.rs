@@ -101,8 +101,13 @@ impl Engine {
         &mut self,
         target: &Target,
         view: &View<'_>,
+        protocol: Option<usize>,
     ) -> Result<usize, Fault> {
         let snapshot = self.snapshot.clone();
+        let natural = protocol
+            .and_then(|at| snapshot.protocols.get(at))
+            .and_then(|enabled| view.get(enabled.affinity?))
+            .filter(|value| !value.is_empty());
         let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
         let states = self.endpoints.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
         let candidates = &target.endpoints[..];
@@ -123,7 +128,11 @@ impl Engine {
                 let hash = polyport_router::hash_key(view.get(slot).unwrap_or_default());
                 target.ring.as_ref().and_then(|ring| ring.walk(hash).find(|at| fit(*at)))
             }
-            Balance::RoundRobin | Balance::Hash(_) => {
+            Balance::Natural if target.ring.is_some() && natural.is_some() => {
+                let hash = polyport_router::hash_key(natural.unwrap_or_default());
+                target.ring.as_ref().and_then(|ring| ring.walk(hash).find(|at| fit(*at)))
+            }
+            Balance::Natural | Balance::RoundRobin | Balance::Hash(_) => {
                 let turn = self.turns.get_mut(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
                 *turn = turn.wrapping_add(1);
                 by_weight(cluster, candidates, *turn, fit)
@@ -159,7 +168,8 @@ impl Engine {
         let snapshot = self.snapshot.clone();
         let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
         let any_endpoint = target.endpoints.len() == cluster.endpoints.len()
-            && !matches!(cluster.balance, Balance::Hash(_));
+            && !matches!(cluster.balance, Balance::Hash(_))
+            && wanted.lease != Lease::Session;
         let state = self
             .endpoints
             .get_mut(target.cluster)
@@ -230,6 +240,8 @@ impl Engine {
             dirty: false,
             paused: false,
             holding_back: Vec::new(),
+            ordered: cluster.ordered
+                || matches!(self.exchange_of(wanted.protocol), Some(Exchange::Ordered { .. })),
             expected: Default::default(),
             in_flight: 0,
             preamble_left: 0,

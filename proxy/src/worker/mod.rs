@@ -48,7 +48,7 @@ pub enum StartError {
 /// What one worker tells the outside, without locks: it alone writes.
 #[derive(Default)]
 pub(crate) struct Board {
-    values: [AtomicU64; 14],
+    values: [AtomicU64; 15],
 }
 
 impl Board {
@@ -58,6 +58,7 @@ impl Board {
             counters.connects,
             counters.requests,
             counters.oneways,
+            counters.messages,
             counters.answered,
             counters.faults,
             counters.abandoned,
@@ -168,7 +169,7 @@ impl Proxy {
 
     /// What was done so far. Each worker's figures are as of its latest turn.
     pub fn totals(&self) -> Totals {
-        let mut sums = [0u64; 14];
+        let mut sums = [0u64; 15];
         for board in &self.boards {
             for (sum, place) in sums.iter_mut().zip(&board.values) {
                 *sum += place.load(Ordering::Relaxed);
@@ -179,6 +180,7 @@ impl Proxy {
             connects,
             requests,
             oneways,
+            messages,
             answered,
             faults,
             abandoned,
@@ -195,6 +197,7 @@ impl Proxy {
             connects,
             requests,
             oneways,
+            messages,
             answered,
             faults,
             abandoned,

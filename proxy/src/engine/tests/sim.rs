@@ -120,6 +120,7 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
         targets: vec![Target { cluster: 0, endpoints: vec![0, 1], ring: None }],
         sticky: None,
         timeout: None,
+        limit: None,
     };
     Snapshot {
         workers: 1,
@@ -139,6 +140,7 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
             connections: 2,
             max_connections: 100,
             max_requests: 1000,
+            ordered: protocol.ordered_servers,
             idle_timeout: Duration::from_secs(60),
             heartbeat: Duration::from_secs(15),
         }],
@@ -152,6 +154,7 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
         limits,
         timeouts: Timeouts {
             request: Duration::from_secs(2),
+            stream: Duration::from_secs(20),
             idle: Duration::from_secs(3600),
             read: Duration::from_secs(10),
             write: Duration::from_secs(10),
@@ -159,7 +162,7 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
         },
         buffers: Buffers { high: 512, out_of_turn: 1024, in_flight: 8, connections: 1000 },
         admin: None,
-        protocols: vec![Enabled { protocol, codec: codec.clone(), framing: codec }],
+        protocols: vec![Enabled { protocol, codec: codec.clone(), framing: codec, affinity: None }],
     }
 }
 
@@ -170,7 +173,7 @@ pub(super) fn simulate(protocol: &'static Toy, seed: u64, plan: Plan) -> Report 
     let mut engine = Engine::new(Arc::new(snapshot(protocol)), seed, None);
     let mut world = World { clients: Vec::new(), servers: BTreeMap::new() };
     let mut report = Report::default();
-    let in_order = protocol.name != "correlated";
+    let in_order = protocol.exchange() != polyport_codecs::Exchange::Correlated;
     for client in 0..plan.clients {
         let conn = engine.accept(0, ([127, 0, 0, 1], 1000).into()).expect("room");
         let script = (0..plan.requests as u64)
