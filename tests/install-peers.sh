@@ -36,6 +36,8 @@ need() { have "$1" || missing+=("$2"); }
 need redis-server redis-server
 need redis-benchmark redis-tools
 need nginx nginx
+# Carries MQTT for comparison; a package of its own in Debian.
+[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || missing+=(libnginx-mod-stream)
 need wrk wrk
 need curl curl
 need haproxy haproxy
