@@ -115,6 +115,25 @@ pub struct Reply {
     pub content: Vec<u8>,
 }
 
+/// What a status means, in the words of SOFABolt.
+pub const fn meaning(status: u16) -> &'static str {
+    match status {
+        0 => "success",
+        1 => "error",
+        2 => "server exception",
+        4 => "server thread pool busy",
+        5 => "communication error",
+        6 => "no processor found",
+        7 => "timeout",
+        8 => "client send error",
+        9 => "codec exception",
+        16 => "connection closed",
+        17 => "server cannot serialize",
+        18 => "server cannot deserialize",
+        _ => "unknown",
+    }
+}
+
 /// Bytes of the message that begins in `front`, as soon as that many are there as say it.
 pub fn size(front: &[u8]) -> Option<u64> {
     header::read(front).ok().map(|header| header.size())
