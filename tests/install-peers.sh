@@ -4,7 +4,7 @@
 #
 #   apt  redis-server redis-tools nginx wrk curl haproxy nutcracker, python3, nodejs
 #   pip  in .peers/venv   redis-py
-#   npm  in .peers/node   hessian.js, dubbo-remoting
+#   npm  in .peers/node   hessian.js, dubbo-remoting, sofa-bolt-node, sofa-rpc-node, protobufjs
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

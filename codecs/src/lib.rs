@@ -28,6 +28,7 @@ pub mod shared;
 pub mod testing;
 pub mod tokio_codec;
 
+pub mod bolt;
 pub mod dubbo;
 pub mod hessian;
 pub mod http;

@@ -17,7 +17,7 @@ pub mod process;
 pub mod proxy;
 pub mod raw;
 
-pub use peers::{Backend, DubboServer, Nginx, RedisServer};
+pub use peers::{Backend, BoltServer, DubboServer, Nginx, RedisServer};
 pub use proxy::{Config, Proxy};
 pub use raw::Raw;
 

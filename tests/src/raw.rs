@@ -92,6 +92,15 @@ impl Raw {
         self.take(len)
     }
 
+    /// Exactly so many bytes, for protocols that are no text.
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        while self.unread.len() < len {
+            assert!(self.fill(), "closed after {:x?}, {len} bytes were due", self.unread);
+        }
+        let rest = self.unread.split_off(len);
+        std::mem::replace(&mut self.unread, rest)
+    }
+
     fn take(&mut self, len: usize) -> String {
         let rest = self.unread.split_off(len);
         let taken = std::mem::replace(&mut self.unread, rest);
