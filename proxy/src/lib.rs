@@ -14,6 +14,8 @@ pub mod config;
 pub mod engine;
 pub mod limit;
 pub mod snapshot;
+mod streams;
+pub mod tls;
 pub mod worker;
 
 pub use worker::Proxy;

@@ -6,10 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use polyport_codecs::{Codec, Interest, Limits, Protocol, Slot};
+use polyport_codecs::proxy_protocol::Version;
+use polyport_codecs::{Codec, Interest, Limits, Probe, Protocol, Slot};
 use polyport_router::{Split, Table};
 
 use crate::limit::Limit;
+use crate::tls::client::ClientTls;
+use crate::tls::server::ServerTls;
 
 /// Everything a worker needs to know.
 pub struct Snapshot {
@@ -50,6 +53,13 @@ pub struct Enabled {
     pub affinity: Option<Slot>,
 }
 
+impl Enabled {
+    /// Whether some connections of it carry many streams.
+    pub fn may_stream(&self) -> bool {
+        self.protocol.streams(b"") != Probe::No
+    }
+}
+
 /// An address that downstreams connect to.
 #[derive(Clone)]
 pub struct Listener {
@@ -66,6 +76,31 @@ pub struct Listener {
     pub fallback: Fallback,
     /// How long the first bytes may take to tell. Default 5 s.
     pub detect_timeout: Duration,
+    /// Certificates and who is asked for one; none: TLS is not opened.
+    pub tls: Option<Arc<ServerTls>>,
+    /// Whether connections begin with a PROXY header.
+    pub proxy_protocol: ProxyHeader,
+}
+
+impl Listener {
+    /// The one protocol that it takes as given, without detection.
+    pub fn only(&self) -> Option<usize> {
+        match self.protocols[..] {
+            [only] if self.fallback == Fallback::Close => Some(only),
+            _ => None,
+        }
+    }
+}
+
+/// Whether connections to a listener begin with a PROXY header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// It is not looked for: strangers could lie.
+    None,
+    /// It is believed where there is one.
+    Optional,
+    /// Connections without one are closed.
+    Required,
 }
 
 /// What becomes of a connection that detection does not recognise.
@@ -98,6 +133,12 @@ pub struct Cluster {
     pub max_requests: usize,
     /// How long an idle pooled connection is kept. Default 60 s.
     pub idle_timeout: Duration,
+    /// TLS to its endpoints.
+    pub tls: Option<Arc<ClientTls>>,
+    /// The PROXY header that its endpoints are sent.
+    pub proxy_protocol: Option<Version>,
+    /// HTTP goes to its endpoints over HTTP/2.
+    pub http2: bool,
     /// Replies of this cluster's servers come in request order and do not repeat the
     /// request's id: each connection carries one exchange at a time.
     pub ordered: bool,
@@ -110,6 +151,8 @@ pub struct Cluster {
 pub struct Endpoint {
     /// Where it is.
     pub address: SocketAddr,
+    /// Its host as the config writes it.
+    pub host: String,
     /// Its share among its peers. Default 1.
     pub weight: u32,
     /// For subsets.
@@ -178,6 +221,16 @@ pub struct Facts {
     pub source_port: Option<Slot>,
     /// `protocol`: the detected protocol's name.
     pub protocol: Option<Slot>,
+    /// `tls.sni`.
+    pub tls_sni: Option<Slot>,
+    /// `tls.version`.
+    pub tls_version: Option<Slot>,
+    /// `tls.alpn`.
+    pub tls_alpn: Option<Slot>,
+    /// `tls.client.san`.
+    pub tls_client_san: Option<Slot>,
+    /// `tls.client.subject`.
+    pub tls_client_subject: Option<Slot>,
 }
 
 /// Waiting times, config section `[defaults]`.

@@ -169,8 +169,8 @@ impl Engine {
             side: Side::Request,
             id: (exchange == Exchange::Correlated && !upstream.ordered)
                 .then(|| flight.to_wire(enabled.protocol.id_bits())),
-            source: Some(down.source.ip()),
-            secure: false,
+            source: Some(down.peer.source.ip()),
+            secure: down.peer.tls.is_some(),
             request: head.reply_to,
             close: false,
             plain_body: false,
@@ -278,7 +278,7 @@ impl Engine {
                         id,
                         forward,
                         &view,
-                        Wanted { protocol: Some(protocol), profile, lease },
+                        Wanted { protocol: Some(protocol), profile, lease, ends: None },
                         &mut tapped,
                     )
                     .map(|(up, lease)| Chosen { up, lease, route: at, timeout: forward.timeout }),
@@ -319,13 +319,20 @@ impl Engine {
             tapped.endpoint = address;
             tapped.cluster = Some(target.cluster);
         }
-        let ordered = snapshot.clusters.get(target.cluster).is_some_and(|cluster| cluster.ordered);
+        let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
+        let told = cluster.proxy_protocol.is_some();
+        let ends = self
+            .downs
+            .get(id)
+            .filter(|_| told)
+            .map(|down| (down.peer.source, down.peer.local));
         let lease = match wanted.lease {
-            // Its servers do not say which request a reply answers.
-            Lease::Shared if ordered => Lease::Once,
+            // Its servers do not say which request a reply answers; or they take
+            // a connection to be one client's.
+            Lease::Shared if cluster.ordered || told => Lease::Once,
             lease => lease,
         };
-        let up = self.connection(id, target, endpoint, Wanted { lease, ..wanted })?;
+        let up = self.connection(id, target, endpoint, Wanted { lease, ends, ..wanted })?;
         Ok((up, lease))
     }
 
@@ -359,7 +366,7 @@ impl Engine {
             fault: None,
             view,
         };
-        let wanted = Wanted { protocol: None, profile: 0, lease: Lease::Session };
+        let wanted = Wanted { protocol: None, profile: 0, lease: Lease::Session, ends: None };
         let joined = match found.map(|(_, route)| &route.then) {
             Some(RouteAction::Forward(forward)) => {
                 self.connection_for(id, forward, &view, wanted, &mut tapped)

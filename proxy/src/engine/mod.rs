@@ -18,6 +18,7 @@ mod dispatch;
 mod downstream;
 mod finish;
 mod flow;
+mod peer;
 mod pool;
 mod session;
 pub mod slab;
@@ -34,6 +35,8 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use crate::snapshot::Snapshot;
+pub use peer::{Handed, Peer, TlsFacts, Way};
+
 use buffer::Spares;
 use pool::{EndpointState, ProfileState};
 use slab::Slab;
@@ -136,6 +139,7 @@ pub struct Engine {
     profiles: Vec<ProfileState>,
     dirty: Vec<ConnId>,
     resume: Vec<DownId>,
+    handed: Vec<Handed>,
     actions: Vec<Action>,
     spares: Spares,
     /// For replies, of which nobody asks any key.
@@ -168,6 +172,7 @@ impl Engine {
             profiles: vec![ProfileState::default()],
             dirty: Vec::new(),
             resume: Vec::new(),
+            handed: Vec::new(),
             actions: Vec::new(),
             spares: Spares::default(),
             no_metadata: Metadata::default(),

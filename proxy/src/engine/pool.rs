@@ -1,6 +1,7 @@
 //! Which connection carries a request: the endpoint, then one of its connections.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use polyport_codecs::{Exchange, Fault, Lease, Side, View};
 use rand::Rng;
@@ -21,13 +22,20 @@ pub(super) struct Wanted {
     pub profile: usize,
     /// Shared or alone.
     pub lease: Lease,
+    /// What the endpoint was told of the client.
+    pub ends: Ends,
 }
+
+/// The client's address and the one it connected to, where the endpoint is told.
+type Ends = Option<(SocketAddr, SocketAddr)>;
+
+/// What connections of one pool have in common: protocol, profile, client.
+type PoolKey = (Option<usize>, usize, Ends);
 
 /// What a worker knows of an endpoint.
 #[derive(Default)]
 pub(super) struct EndpointState {
-    /// By protocol and profile.
-    pools: HashMap<(Option<usize>, usize), Pool>,
+    pools: HashMap<PoolKey, Pool>,
     /// Connections of any sort.
     pub connections: usize,
     /// Requests in flight, for the balance.
@@ -43,6 +51,12 @@ struct Pool {
     shared: Vec<Option<UpId>>,
     /// Connections that nobody uses, latest used last.
     idle: Vec<UpId>,
+}
+
+impl Upstream {
+    fn pool(&self) -> PoolKey {
+        (self.protocol, self.profile, self.ends)
+    }
 }
 
 impl Pool {
@@ -178,7 +192,7 @@ impl Engine {
         if state.in_flight >= cluster.max_requests {
             return Err(Fault::Overloaded);
         }
-        let pool = state.pools.entry((wanted.protocol, wanted.profile)).or_default();
+        let pool = state.pools.entry((wanted.protocol, wanted.profile, wanted.ends)).or_default();
         if wanted.lease == Lease::Shared {
             // The same downstream keeps to the same connection, so that its
             // requests stay in order.
@@ -226,6 +240,7 @@ impl Engine {
             cluster: cluster_at,
             endpoint,
             protocol: wanted.protocol,
+            ends: wanted.ends,
             profile: wanted.profile,
             mode: if shared { UpMode::Shared } else { UpMode::Leased(down) },
             seat,
@@ -269,7 +284,7 @@ impl Engine {
         if let Some(state) = self.endpoints.get_mut(cluster_at).and_then(|s| s.get_mut(endpoint)) {
             state.connections += 1;
             if shared {
-                let key = (wanted.protocol, wanted.profile);
+                let key = (wanted.protocol, wanted.profile, wanted.ends);
                 state.pools.entry(key).or_default().seat(seat, up);
             }
         }
@@ -289,7 +304,7 @@ impl Engine {
         upstream.mode = UpMode::Idle;
         upstream.last_active = self.now;
         let (cluster, endpoint, key) =
-            (upstream.cluster, upstream.endpoint, (upstream.protocol, upstream.profile));
+            (upstream.cluster, upstream.endpoint, upstream.pool());
         let idle_timeout =
             self.snapshot.clusters.get(cluster).map_or(0, |c| c.idle_timeout.as_millis() as u64);
         if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(endpoint)) {
@@ -301,7 +316,7 @@ impl Engine {
     /// Takes a connection out of the pool: no new request will find it.
     pub(super) fn leave_pool(&mut self, up: UpId) {
         let Some(upstream) = self.ups.get(up) else { return };
-        let key = (upstream.protocol, upstream.profile);
+        let key = upstream.pool();
         if let Some(state) =
             self.endpoints.get_mut(upstream.cluster).and_then(|s| s.get_mut(upstream.endpoint))
             && let Some(pool) = state.pools.get_mut(&key)
@@ -372,7 +387,7 @@ impl Engine {
         upstream.endpoint = other;
         upstream.attempts += 1;
         upstream.phase = UpPhase::Connecting(until);
-        let (key, in_flight) = ((upstream.protocol, upstream.profile), upstream.in_flight);
+        let (key, in_flight) = (upstream.pool(), upstream.in_flight);
         let seat = upstream.seat;
         if let Some(states) = self.endpoints.get_mut(cluster_at) {
             if let Some(state) = states.get_mut(endpoint) {

@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use polyport_codecs::{Decoder, Head, Lease, Metadata, ReplyTo};
 
 use super::buffer::OutBuffer;
+use super::peer::Peer;
 use super::slab::Key;
 
 /// Names a downstream connection.
@@ -96,7 +98,7 @@ pub struct Downstream {
     /// Index into the snapshot's listeners.
     pub listener: usize,
     /// The client.
-    pub source: SocketAddr,
+    pub peer: Rc<Peer>,
     /// What it speaks; unknown while detecting, and for opaque TCP.
     pub protocol: Option<ProtocolIndex>,
     /// Taken out while it is running.
@@ -217,6 +219,8 @@ pub struct Upstream {
     pub endpoint: usize,
     /// What is spoken on it; `None` for opaque TCP.
     pub protocol: Option<ProtocolIndex>,
+    /// The client's address and the one it connected to, where the endpoint was told.
+    pub ends: Option<(SocketAddr, SocketAddr)>,
     /// The state that was set up on it.
     pub profile: usize,
     /// What it may be used for.

@@ -463,6 +463,7 @@ impl Engine {
             protocol: Some(protocol),
             profile: dead.profile,
             lease: Lease::Once,
+            ends: dead.ends,
         };
         let Ok(up) = self.open(down, dead.cluster, dead.endpoint, wanted, dead.any_endpoint) else {
             return false;

@@ -8,9 +8,13 @@
 //! Read on: [`turn`] (the loop), [`sockets`] (reads and writes), [`ready`] (who
 //! has to be looked at).
 
+mod dial;
+mod greet;
+pub(crate) mod inbox;
 mod ready;
 mod sockets;
 mod turn;
+pub(crate) mod wire;
 
 use std::io;
 use std::net::SocketAddr;
@@ -139,6 +143,7 @@ impl Proxy {
             sockets.push(own);
         }
         let stop = Arc::new(Stop::default());
+        let began = tokio::time::Instant::now();
         let mut proxy = Self { addresses, workers: Vec::new(), boards: Vec::new(), stop };
         for (at, own) in sockets.into_iter().enumerate() {
             let board = Arc::new(Board::default());
@@ -150,8 +155,10 @@ impl Proxy {
             );
             let thread =
                 std::thread::Builder::new().name(format!("worker-{at}")).spawn(move || {
-                    runtime.block_on(tokio::task::unconstrained(async move {
-                        match turn::Worker::new(snapshot, own, seed, tap, board, stop) {
+                    // Tasks of single connections run beside the loop, on its thread.
+                    let tasks = tokio::task::LocalSet::new();
+                    tasks.block_on(&runtime, tokio::task::unconstrained(async move {
+                        match turn::Worker::new(snapshot, own, seed, tap, board, stop, began) {
                             Ok(worker) => worker.await,
                             Err(error) => tracing::error!(%error, "a worker could not start"),
                         }
