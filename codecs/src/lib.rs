@@ -31,6 +31,7 @@ pub mod tokio_codec;
 pub mod dubbo;
 pub mod hessian;
 pub mod http;
+pub mod proxy_protocol;
 pub mod redis;
 pub mod thrift;
 
