@@ -34,6 +34,7 @@ pub mod http;
 pub mod proxy_protocol;
 pub mod redis;
 pub mod thrift;
+pub mod tls;
 
 pub use codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side};
 pub use detect::{CERTAIN, Detection, Probe, detect};

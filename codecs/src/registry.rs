@@ -18,6 +18,7 @@ impl Registry {
             protocols: vec![
                 &crate::dubbo::Dubbo,
                 &crate::thrift::Thrift,
+                &crate::tls::Tls,
                 &crate::http::Http,
                 &crate::redis::Redis,
             ],
