@@ -32,8 +32,10 @@ pub mod bolt;
 pub mod dubbo;
 pub mod hessian;
 pub mod http;
+pub mod proxy_protocol;
 pub mod redis;
 pub mod thrift;
+pub mod tls;
 
 pub use codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side};
 pub use detect::{CERTAIN, Detection, Probe, detect};

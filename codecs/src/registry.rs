@@ -19,6 +19,7 @@ impl Registry {
                 &crate::dubbo::Dubbo,
                 &crate::thrift::Thrift,
                 &crate::bolt::Bolt,
+                &crate::tls::Tls,
                 &crate::http::Http,
                 &crate::redis::Redis,
             ],

@@ -19,6 +19,8 @@ const OPENINGS: &[(&str, &[u8], usize)] = &[
     ("bolt", b"\x01\x01\x00\x00\x01\x00\x00\x00\x01\x01", 4),
     ("bolt", b"\x02\x02\x01\x00\x01\x01\x00\x00\x00\x01\x01\x01", 5),
     ("bolt", b"\x02\x01\x02\x00\x64\x01\x00\x00\x00\x01\x01\x00", 5),
+    ("tls", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 6),
+    ("tls", b"\x16\x03\x03\x00\x01\x01\x16\x03\x03", 6),
     ("redis", b"*1\r\n$4\r\nPING\r\n", 5),
     ("redis", b"*12\r\n$3\r\nSET\r\n", 6),
     ("redis", b"PING\r\n", 6),
@@ -34,7 +36,10 @@ const OPENINGS: &[(&str, &[u8], usize)] = &[
 
 /// First bytes of what is not enabled, or nothing at all.
 const STRANGERS: &[&[u8]] = &[
-    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    // A TLS record that no hello begins, and an SSL 2 hello.
+    b"\x16\x03\x01\x02\x00\x02",
+    b"\x16\x02\x01\x02\x00\x01",
+    b"\x80\x2e\x01\x00\x02",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00",
     b"\x00\x00\x00\x2c\x10\x01\x2c\x3c",
