@@ -138,7 +138,7 @@ impl Keys {
             meta.set_span(slot, found.start, start.method.len());
         }
         if let Some(slot) = self.version {
-            meta.set_static(slot, if start.minor == 1 { "1.1" } else { "1.0" });
+            meta.set_static(slot, start.version.as_str());
         }
         if let Some(slot) = self.scheme {
             let secure = target.scheme.is_some_and(|scheme| scheme.len() == 5);

@@ -1,5 +1,6 @@
 //! HTTP/1.0 and 1.1 by RFC 9110 and 9112. Ordered, exclusive; a session after
-//! 101 or a 2xx to CONNECT.
+//! 101 or a 2xx to CONNECT. Of HTTP/2 (RFC 9113) only the [`preface`](probe) is known
+//! here: each of its streams comes as the text of HTTP/1.1, marked `HTTP/2.0`.
 //!
 //! The decoders are strict: what two parsers could read differently is refused,
 //! never repaired. A head is found and scanned by [`head`] with [`fields`]; [`body`]
@@ -65,6 +66,10 @@ impl Protocol for Http {
         probe::probe(prefix)
     }
 
+    fn streams(&self, prefix: &[u8]) -> Probe {
+        probe::preface(prefix)
+    }
+
     fn exchange(&self) -> Exchange {
         Exchange::Ordered { shared: false }
     }
@@ -115,9 +120,13 @@ struct Compiled(Arc<Plan>);
 impl Codec for Compiled {
     fn decoder(&self, side: Side) -> Box<dyn Decoder> {
         match side {
-            Side::Request => Box::new(request::RequestDecoder::new(self.0.clone())),
+            Side::Request => Box::new(request::RequestDecoder::new(self.0.clone(), false)),
             Side::Reply => Box::new(response::ResponseDecoder::new(self.0.clone())),
         }
+    }
+
+    fn stream_decoder(&self) -> Box<dyn Decoder> {
+        Box::new(request::RequestDecoder::new(self.0.clone(), true))
     }
 }
 
