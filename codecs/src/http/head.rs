@@ -1,6 +1,6 @@
 //! Finding a head's end, and what its fields say of framing and the connection.
 
-use super::fields::{Field, field, is, line, members};
+use super::fields::{Field, authority, field, is, line, members};
 use super::{note, refuse};
 use crate::error::DecodeError;
 use crate::limits::Limits;
@@ -69,11 +69,12 @@ impl Finder {
                 *self = Self::default();
                 return Ok(Some(found));
             }
-            if buf.get(end.wrapping_sub(1)) != Some(&b'\r') {
-                return Err(refuse(400, end, "a line that ends in a bare LF"));
-            }
+            // The bound first: cut before the LF, the bound is all that can be seen.
             if end - self.lead > limits.head {
                 return Err(refuse(431, self.lead, "a head that is too large"));
+            }
+            if buf.get(end.wrapping_sub(1)) != Some(&b'\r') {
+                return Err(refuse(400, end, "a line that ends in a bare LF"));
             }
             self.at = end + 1;
         }
@@ -101,12 +102,13 @@ pub(super) struct Said {
     pub(super) keep_alive: bool,
     connection_upgrade: bool,
     upgrade: bool,
+    h2c: bool,
 }
 
 impl Said {
     /// Whether it asks to change the protocol.
     pub(super) fn upgrades(&self) -> bool {
-        self.connection_upgrade && self.upgrade
+        self.connection_upgrade && self.upgrade && !self.h2c
     }
 }
 
@@ -161,10 +163,7 @@ fn understand(field: &Field<'_>, at: usize, said: &mut Said) -> Result<(), Decod
             said.notes |= note::CHUNKED;
         }
         4 if is(name, "host") => {
-            if value
-                .iter()
-                .any(|byte| matches!(byte, b' ' | b'\t' | b',' | b'/' | b'@' | b'?' | b'#'))
-            {
+            if authority(value).is_none() {
                 return Err(refuse(400, at, "a Host that is no host"));
             }
             said.hosts += 1;
@@ -179,6 +178,8 @@ fn understand(field: &Field<'_>, at: usize, said: &mut Said) -> Result<(), Decod
         }
         7 if is(name, "upgrade") => {
             said.upgrade = true;
+            // A tunnel of HTTP/2 would carry requests past every route (h2c smuggling).
+            said.h2c |= members(value).any(|member| is(member, "h2c"));
             said.notes |= note::HOP_FIELDS;
         }
         _ if for_one_hop(name) => said.notes |= note::HOP_FIELDS,
@@ -194,6 +195,7 @@ pub(super) fn for_one_hop(name: &[u8]) -> bool {
         2 => &["te"],
         7 => &["upgrade", "trailer"],
         10 => &["connection", "keep-alive"],
+        14 => &["http2-settings"],
         15 => &["x-forwarded-for"],
         16 => &["proxy-connection"],
         17 => &["x-forwarded-proto"],

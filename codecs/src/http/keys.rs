@@ -147,6 +147,12 @@ impl Keys {
         if let Some(authority) = target.authority {
             // The target overrides the Host field (RFC 9112 section 3.2.2).
             self.set_host(authority, usize::MAX, meta);
+            // Rules see the Host that the upstream will see.
+            if target.scheme.is_some() {
+                for (_, slot) in self.headers.iter().filter(|(name, _)| is(b"host", name)) {
+                    meta.set_text(*slot, authority);
+                }
+            }
         }
         let (path, query) = match memchr::memchr(b'?', target.origin) {
             Some(at) => (target.origin.get(..at), target.origin.get(at + 1..)),

@@ -7,7 +7,7 @@ use super::head::for_one_hop;
 use super::note;
 use super::request::{start_line, target};
 use crate::codec::Hop;
-use crate::frame::{Body, Head};
+use crate::frame::{Body, Head, Kind, Lease};
 
 /// A request for the upstream.
 pub(super) fn request(head: &Head, bytes: &[u8], hop: &Hop, out: &mut Vec<u8>) {
@@ -54,6 +54,11 @@ pub(super) fn request(head: &Head, bytes: &[u8], hop: &Hop, out: &mut Vec<u8>) {
 /// A response for the downstream.
 pub(super) fn response(head: &Head, bytes: &[u8], hop: &Hop, out: &mut Vec<u8>) {
     let notes = head.reply_to.token;
+    let interim = head.kind == Kind::Interim;
+    if interim && hop.request.token & note::VERSION_10 != 0 {
+        // HTTP/1.0 knows no interim responses (RFC 9110 section 15.2).
+        return;
+    }
     let lead = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let Ok(Some((text, fields))) = line(bytes, lead) else { return };
     out.extend_from_slice(b"HTTP/1.1");
@@ -61,14 +66,20 @@ pub(super) fn response(head: &Head, bytes: &[u8], hop: &Hop, out: &mut Vec<u8>) 
     out.extend_from_slice(b"\r\n");
     let upgrade = notes & note::UPGRADE != 0;
     let plain = hop.plain_body && notes & note::CHUNKED != 0;
-    let drop_any = notes & note::HOP_FIELDS != 0 || plain;
+    // These have no body; a length or coding with them frames what is not there
+    // (RFC 9112 section 6.1, RFC 9110 section 8.6).
+    let bare = interim || head.lease == Lease::Session || text.get(9..12) == Some(b"204");
+    let drop_any = notes & note::HOP_FIELDS != 0 || plain || bare;
     copy_fields(bytes, fields, drop_any, out, |name| {
         (for_one_hop(name) && !is(name, "x-forwarded-for") && !(upgrade && is(name, "upgrade")))
-            || (plain && is(name, "transfer-encoding"))
+            || ((plain || bare) && is(name, "transfer-encoding"))
+            || (bare && is(name, "content-length"))
     });
     let until_close = notes & note::UNTIL_CLOSE != 0 && head.body == Body::Steps;
     if upgrade {
         out.extend_from_slice(b"connection: upgrade\r\n");
+    } else if interim {
+        // What becomes of the connection is the final response's to say.
     } else if hop.close || until_close {
         out.extend_from_slice(b"connection: close\r\n");
     } else if hop.request.token & note::VERSION_10 != 0 {
@@ -106,9 +117,11 @@ fn copy_fields(
     let mut run = fields;
     for (at, text, next) in lines(bytes, fields) {
         let (name, _) = split(text);
-        // What frames a message is never a hop's to drop, whatever Connection says.
-        let framing =
-            is(name, "content-length") || is(name, "transfer-encoding") || is(name, "host");
+        // What frames a message is never a hop's to drop, whatever Connection says;
+        // whether Upgrade goes on is `drop`'s to say.
+        let framing = ["content-length", "transfer-encoding", "host", "upgrade"]
+            .iter()
+            .any(|kept| is(name, kept));
         if drop(name) || (names_others && !framing && named(name)) {
             out.extend_from_slice(bytes.get(run..at).unwrap_or_default());
             run = next;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::body::Framing;
-use super::fields::{is_token, line};
+use super::fields::{authority, is_token, line};
 use super::head::{Finder, Found, Said, scan};
 use super::{NAME, Plan, note, refuse};
 use crate::codec::Decoder;
@@ -58,7 +58,8 @@ pub(super) fn start_line(text: &[u8], at: usize) -> Result<StartLine<'_>, Decode
     if !is_token(method) || method.len() > 32 {
         return Err(refuse(400, at, "a method that is no token of at most 32 bytes"));
     }
-    if target.is_empty() || !target.iter().all(|byte| (0x21..=0x7e).contains(byte)) {
+    if target.is_empty() || !target.iter().all(|byte| (0x21..=0x7e).contains(byte) && *byte != b'#')
+    {
         return Err(refuse(400, at, "a target with bytes that no target has"));
     }
     let version = match version {
@@ -85,7 +86,7 @@ pub(super) struct Target<'a> {
 pub(super) fn target<'a>(start: &StartLine<'a>) -> Result<Target<'a>, DecodeError> {
     let bytes = start.target;
     if start.method == b"CONNECT" {
-        if bytes.iter().any(|byte| matches!(byte, b'/' | b'@' | b'?')) || !bytes.contains(&b':') {
+        if authority(bytes).is_none_or(|(host, port)| host.is_empty() || port.len() < 2) {
             return Err(refuse(400, 0, "a CONNECT target that is not host:port"));
         }
         return Ok(Target { scheme: None, authority: Some(bytes), origin: b"" });
@@ -105,12 +106,17 @@ pub(super) fn target<'a>(start: &StartLine<'a>) -> Result<Target<'a>, DecodeErro
         return Err(refuse(400, 0, "a target with a scheme other than http and https"));
     }
     let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
-    let (authority, origin) = rest.split_at(end);
-    if authority.is_empty() || authority.contains(&b'@') || origin.first() == Some(&b'?') {
+    let (named, origin) = rest.split_at(end);
+    if authority(named).is_none_or(|(host, _)| host.is_empty()) || origin.first() == Some(&b'?') {
         return Err(refuse(400, 0, "an absolute target without a plain host and a path"));
     }
-    let origin = if origin.is_empty() { b"/" } else { origin };
-    Ok(Target { scheme: Some(scheme), authority: Some(authority), origin })
+    let origin: &[u8] = match origin {
+        // RFC 9112 section 3.2.4.
+        [] if start.method == b"OPTIONS" => b"*",
+        [] => b"/",
+        _ => origin,
+    };
+    Ok(Target { scheme: Some(scheme), authority: Some(named), origin })
 }
 
 impl RequestDecoder {
@@ -141,7 +147,7 @@ impl RequestDecoder {
             (_, true) if start.version == Version::Http10 => {
                 return Err(refuse(400, fields_at, "Transfer-Encoding in an HTTP/1.0 request"));
             }
-            (_, true) => (Body::Steps, Some(Framing::Size)),
+            (_, true) => (Body::Steps, Some(Framing::Size { extra: 0 })),
             (Some(length), _) if length > plan.limits.body => {
                 return Err(refuse(413, fields_at, format!("a body of {length} bytes")));
             }

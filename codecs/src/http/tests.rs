@@ -1,3 +1,5 @@
+mod relayed;
+
 use proptest::prelude::*;
 
 use super::*;
