@@ -1,8 +1,9 @@
 //! Finding a head's end, and what its fields say of framing and the connection.
 
 use super::fields::{Field, authority, field, is, line, members};
-use super::{note, refuse};
+use super::{grpc, note, refuse};
 use crate::error::DecodeError;
+use crate::frame::Outcome;
 use crate::limits::Limits;
 
 /// Empty lines before a start line that are passed over (RFC 9112 section 2.2 asks for one).
@@ -100,6 +101,10 @@ pub(super) struct Said {
     pub(super) hosts: usize,
     pub(super) close: bool,
     pub(super) keep_alive: bool,
+    /// Of `grpc-timeout`, in milliseconds; 0: none.
+    pub(super) timeout: u32,
+    /// Of `grpc-status`.
+    pub(super) outcome: Option<Outcome>,
     connection_upgrade: bool,
     upgrade: bool,
     h2c: bool,
@@ -181,6 +186,15 @@ fn understand(field: &Field<'_>, at: usize, said: &mut Said) -> Result<(), Decod
             // A tunnel of HTTP/2 would carry requests past every route (h2c smuggling).
             said.h2c |= members(value).any(|member| is(member, "h2c"));
             said.notes |= note::HOP_FIELDS;
+        }
+        11 if is(name, "grpc-status") => said.outcome = Some(grpc::outcome(value)),
+        12 if is(name, "content-type") && grpc::is_type(value) => said.notes |= note::GRPC,
+        12 if is(name, "grpc-timeout") => said.timeout = grpc::timeout(value),
+        2 if is(name, "te") => {
+            said.notes |= note::HOP_FIELDS;
+            if members(value).any(|member| is(member, "trailers")) {
+                said.notes |= note::TRAILERS;
+            }
         }
         _ if for_one_hop(name) => said.notes |= note::HOP_FIELDS,
         _ => {}

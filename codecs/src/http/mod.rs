@@ -6,10 +6,11 @@
 //! never repaired. A head is found and scanned by [`head`] with [`fields`]; [`body`]
 //! frames what follows it; [`relay`] writes a head as the next hop should see it,
 //! copying runs of lines between those that are for one hop only; [`local`] speaks for the
-//! proxy. Keys are filled by [`keys`].
+//! proxy, and [`grpc`] to requests of gRPC. Keys are filled by [`keys`].
 
 mod body;
 mod fields;
+mod grpc;
 mod head;
 mod keys;
 mod local;
@@ -35,6 +36,9 @@ pub struct Http;
 
 /// What is noted of a message in [`ReplyTo::token`].
 pub(crate) mod note {
+    use crate::codec::After;
+    use crate::frame::ReplyTo;
+
     /// It is HTTP/1.0.
     pub(crate) const VERSION_10: u64 = 1;
     /// The method is HEAD: no reply to it has a body.
@@ -55,6 +59,24 @@ pub(crate) mod note {
     pub(crate) const CHUNKED: u64 = 1 << 8;
     /// A reply whose body ends with the connection.
     pub(crate) const UNTIL_CLOSE: u64 = 1 << 9;
+    /// A request of gRPC.
+    pub(crate) const GRPC: u64 = 1 << 10;
+    /// Its sender takes trailers.
+    pub(crate) const TRAILERS: u64 = 1 << 11;
+
+    /// The Connection field of an answer that the proxy gives itself, line end included.
+    pub(crate) fn connection(to: ReplyTo) -> &'static str {
+        match (after(to), to.token & VERSION_10 != 0) {
+            (After::Close, _) => "connection: close\r\n",
+            (After::Keep, true) => "connection: keep-alive\r\n",
+            (After::Keep, false) => "",
+        }
+    }
+
+    /// What becomes of the connection after that answer.
+    pub(crate) fn after(to: ReplyTo) -> After {
+        if to.token & CLOSE != 0 { After::Close } else { After::Keep }
+    }
 }
 
 impl Protocol for Http {
@@ -102,6 +124,9 @@ impl Protocol for Http {
         why: &str,
         out: &mut Vec<u8>,
     ) -> After {
+        if to.token & note::GRPC != 0 {
+            return grpc::reply(to, fault, why, out);
+        }
         local::reply(to, fault, why, out)
     }
 

@@ -9,6 +9,9 @@ use super::request::{start_line, target};
 use crate::codec::Hop;
 use crate::frame::{Body, Head, Kind, Lease};
 
+/// A request of gRPC whose sender takes trailers.
+const GRPC_TRAILERS: u64 = note::GRPC | note::TRAILERS;
+
 /// A request for the upstream.
 pub(super) fn request(head: &Head, bytes: &[u8], hop: &Hop, out: &mut Vec<u8>) {
     let notes = head.reply_to.token;
@@ -35,6 +38,10 @@ pub(super) fn request(head: &Head, bytes: &[u8], hop: &Hop, out: &mut Vec<u8>) {
         for_one_hop(name) && !(upgrade && is(name, "upgrade"))
             || (authority.is_some() && is(name, "host"))
     });
+    if notes & GRPC_TRAILERS == GRPC_TRAILERS {
+        // Servers of gRPC ask for it, to know that no hop drops their trailers.
+        out.extend_from_slice(b"te: trailers\r\n");
+    }
     if let Some(source) = hop.source {
         // A stranger's word on who it is counts for nothing: ours replaces it.
         let _ = write!(out, "x-forwarded-for: {}\r\n", source.to_canonical());

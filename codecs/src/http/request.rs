@@ -159,13 +159,16 @@ impl RequestDecoder {
         head.body = body;
         head.lease = Lease::Once;
         head.reply_to.token = notes;
+        if notes & note::GRPC != 0 {
+            head.timeout = said.timeout;
+        }
         head.last = notes & note::CLOSE != 0;
         head.idempotent = body == Body::None
             && matches!(
                 start.method,
                 b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE"
             );
-        plan.keys.request(&start, &target, found, head_bytes, said.length, meta);
+        plan.keys.request(&start, &target, found, head_bytes, &said, meta);
         Ok(Step::Head(head))
     }
 }

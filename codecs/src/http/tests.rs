@@ -1,3 +1,4 @@
+mod grpc;
 mod relayed;
 
 use proptest::prelude::*;
