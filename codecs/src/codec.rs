@@ -182,6 +182,12 @@ pub trait Protocol: Send + Sync + 'static {
         &[]
     }
 
+    /// Why a key that [`Protocol::mutable`] seems to include cannot be changed all
+    /// the same, and what to do instead; `None` where it can. Configs ask when they load.
+    fn immutable(&self, _key: &str) -> Option<&'static str> {
+        None
+    }
+
     /// Appends a head as [`Protocol::relay`] does, with `changes` made to it.
     /// What is not changed stays byte by byte as it was, where the format
     /// allows. On an error nothing that was appended counts.

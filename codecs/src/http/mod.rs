@@ -5,10 +5,12 @@
 //! The decoders are strict: what two parsers could read differently is refused,
 //! never repaired. A head is found and scanned by [`head`] with [`fields`]; [`body`]
 //! frames what follows it; [`relay`] writes a head as the next hop should see it,
-//! copying runs of lines between those that are for one hop only; [`local`] speaks for the
-//! proxy, and [`grpc`] to requests of gRPC. Keys are filled by [`keys`].
+//! copying runs of lines between those that are for one hop only or that a route
+//! changes ([`change`]); [`local`] speaks for the proxy, and [`grpc`] to requests of
+//! gRPC. Keys are filled by [`keys`].
 
 mod body;
+mod change;
 mod fields;
 mod grpc;
 mod head;
@@ -27,6 +29,7 @@ use crate::error::{DecodeError, ErrorKind};
 use crate::frame::{Exchange, Fault, Head, ReplyTo};
 use crate::interest::Interest;
 use crate::limits::Limits;
+use crate::mutation::{Change, Mutable, Unchangeable};
 
 /// The name in configs and metadata.
 const NAME: &str = "http";
@@ -106,10 +109,28 @@ impl Protocol for Http {
     }
 
     fn relay(&self, head: &Head, bytes: &[u8], hop: &Hop, out: &mut Vec<u8>) {
-        match hop.side {
-            Side::Request => relay::request(head, bytes, hop, out),
-            Side::Reply => relay::response(head, bytes, hop, out),
-        }
+        // Nothing is asked that could be refused.
+        let _ = relay::head(head, bytes, hop, change::Changes::NONE, out);
+    }
+
+    fn mutable(&self) -> &'static [Mutable] {
+        change::MUTABLE
+    }
+
+    fn immutable(&self, key: &str) -> Option<&'static str> {
+        change::immutable(key)
+    }
+
+    fn rewrite(
+        &self,
+        head: &Head,
+        bytes: &[u8],
+        hop: &Hop,
+        changes: &[Change<'_>],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unchangeable> {
+        let changes = change::Changes::checked(changes, hop.side)?;
+        relay::head(head, bytes, hop, changes, out)
     }
 
     fn needs_plain_body(&self, request: ReplyTo) -> bool {

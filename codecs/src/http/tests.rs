@@ -1,5 +1,6 @@
 mod grpc;
 mod relayed;
+mod rewritten;
 
 use proptest::prelude::*;
 

@@ -4,24 +4,32 @@ use super::*;
 
 /// A response head, and what a downstream whose request had these notes is sent.
 pub(super) fn relay_response(notes: u64, input: &str) -> (Head, String) {
+    let (head, hop) = response_head(notes, input);
+    let mut out = Vec::new();
+    Http.relay(&head, &input.as_bytes()[..head.len], &hop, &mut out);
+    (head, String::from_utf8(out).expect("text"))
+}
+
+/// The same with changes.
+pub(super) fn rewrite_response(
+    notes: u64,
+    input: &str,
+    changes: &[Change<'_>],
+) -> Result<String, Unchangeable> {
+    let (head, hop) = response_head(notes, input);
+    let mut out = Vec::new();
+    Http.rewrite(&head, &input.as_bytes()[..head.len], &hop, changes, &mut out)?;
+    Ok(String::from_utf8(out).expect("text"))
+}
+
+fn response_head(notes: u64, input: &str) -> (Head, Hop) {
     let codec = Http.compile(&Limits::default(), &Interest::nothing());
     let mut decoder = codec.decoder(Side::Reply);
     let request = ReplyTo { id: 0, token: notes };
     decoder.expect(request);
     let step = decoder.decode(input.as_bytes(), &mut Metadata::default()).expect("fine");
     let Step::Head(head) = step else { panic!("{step:?}") };
-    let hop = Hop {
-        side: Side::Reply,
-        id: None,
-        source: None,
-        secure: false,
-        request,
-        close: false,
-        plain_body: false,
-    };
-    let mut out = Vec::new();
-    Http.relay(&head, &input.as_bytes()[..head.len], &hop, &mut out);
-    (head, String::from_utf8(out).expect("text"))
+    (head, Hop { request, ..Hop::neutral(Side::Reply) })
 }
 
 #[test]
