@@ -102,6 +102,13 @@ pub trait Protocol: Send + Sync + 'static {
     /// more bytes, and must then not contradict an earlier `No` or `Yes`.
     fn probe(&self, prefix: &[u8]) -> Probe;
 
+    /// Whether a connection that begins so carries many streams (HTTP/2): each is
+    /// then a connection of its own to the engine, decoded by
+    /// [`Codec::stream_decoder`]. As pure and as steady as [`Protocol::probe`].
+    fn streams(&self, _prefix: &[u8]) -> Probe {
+        Probe::No
+    }
+
     /// How requests and replies pair up.
     fn exchange(&self) -> Exchange;
 
@@ -175,6 +182,12 @@ pub trait Protocol: Send + Sync + 'static {
         &[]
     }
 
+    /// Why a key that [`Protocol::mutable`] seems to include cannot be changed all
+    /// the same, and what to do instead; `None` where it can. Configs ask when they load.
+    fn immutable(&self, _key: &str) -> Option<&'static str> {
+        None
+    }
+
     /// Appends a head as [`Protocol::relay`] does, with `changes` made to it.
     /// What is not changed stays byte by byte as it was, where the format
     /// allows. On an error nothing that was appended counts.
@@ -210,6 +223,13 @@ pub trait Protocol: Send + Sync + 'static {
 pub trait Codec: Send + Sync {
     /// A decoder for one direction of one connection.
     fn decoder(&self, side: Side) -> Box<dyn Decoder>;
+
+    /// A decoder for the requests of one stream of a connection that carries
+    /// many (HTTP/2), which the proxy writes as HTTP/1.1 text. By default that of
+    /// any request.
+    fn stream_decoder(&self) -> Box<dyn Decoder> {
+        self.decoder(Side::Request)
+    }
 }
 
 /// Finds messages in one direction of one connection. Owns parse state only,

@@ -32,6 +32,8 @@ const OPENINGS: &[(&str, &[u8], usize)] = &[
     ("http", b"OPTIONS * HTTP/1.1\r\n", 20),
     ("http", b"CONNECT a:1 HTTP/1.1\r\n", 22),
     ("http", b"BREW /pot HTTP/1.0\r\n", 20),
+    ("http", b"PRI /pot HTTP/1.1\r\n", 19),
+    ("http", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24),
 ];
 
 /// First bytes of what is not enabled, or nothing at all.
@@ -40,7 +42,8 @@ const STRANGERS: &[&[u8]] = &[
     b"\x16\x03\x01\x02\x00\x02",
     b"\x16\x02\x01\x02\x00\x01",
     b"\x80\x2e\x01\x00\x02",
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\r",
+    b"PRI * HTTP/2.0\r\nHost: a\r\n\r\n",
     b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00",
     b"\x00\x00\x00\x2c\x10\x01\x2c\x3c",
     b"\x01\x03",

@@ -1,8 +1,12 @@
+mod grpc;
+mod relayed;
+mod rewritten;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::frame::{Kind, Lease, Outcome, Step};
-use crate::testing::{Transcript, assert_splits_agree, transcript};
+use crate::testing::{Transcript, assert_decoders_agree, assert_splits_agree, transcript};
 use crate::{Body, Metadata};
 
 const WANTED: [&str; 10] = [
@@ -350,10 +354,65 @@ fn first_bytes_are_http_or_not() {
             assert_eq!(Http.probe(yes), Probe::No);
         }
     }
-    for no in [&b"GET key\r\n"[..], b"\xda\xbb", b"*1\r\n$", b"PING\r\n", b"PRI * HTTP/2.0\r\n"] {
+    for no in [&b"GET key\r\n"[..], b"\xda\xbb", b"*1\r\n$", b"PING\r\n", b"PRI * HTTP/2.0\r\nX"] {
         assert_eq!(Http.probe(no), Probe::No, "{}", no.escape_ascii());
     }
     assert!(matches!(Http.probe(b"GET /a"), Probe::Maybe { .. }));
+}
+
+#[test]
+fn the_preface_of_http2_is_known_by_all_of_it() {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for end in 0..preface.len() {
+        let more = Probe::Maybe { need: end + 1 };
+        assert_eq!((Http.streams(&preface[..end]), Http.probe(&preface[..end])), (more, more));
+        let mut other = preface[..=end].to_vec();
+        other[end] ^= 1;
+        assert_eq!(Http.streams(&other), Probe::No, "{}", other.escape_ascii());
+    }
+    let certain = Probe::Yes { confidence: crate::CERTAIN };
+    for rest in [&b""[..], b"\0\0\0\x04"] {
+        let opening = [&preface[..], rest].concat();
+        assert_eq!((Http.streams(&opening), Http.probe(&opening)), (certain, certain));
+    }
+    assert_eq!(Http.streams(b"GET / HTTP/1.1\r\n"), Probe::No);
+    assert_eq!(Http.probe(b"PRI * HTTP/1.1\r\n"), certain, "a method of that name");
+}
+
+#[test]
+fn a_stream_of_http2_comes_as_text_and_is_told_apart() {
+    let input = b"POST /a?page=2 HTTP/2.0\r\nhost: Shop.Example\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+    let interest = Interest::of(WANTED);
+    let codec = Http.compile(&Limits::default(), &interest);
+    let cuts: Vec<usize> = (0..input.len()).collect();
+    let all = assert_decoders_agree(&|| codec.stream_decoder(), &interest, input, &cuts);
+    assert_eq!(all.error, None);
+    for (key, expected) in [
+        ("http.version", "2"),
+        ("path", "/a"),
+        ("query.page", "2"),
+        ("host", "shop.example"),
+        ("scheme", "http"),
+    ] {
+        assert_eq!(value(&all, 0, key), expected, "{key}");
+    }
+    let head = all.messages[0].head;
+    assert!(!head.last && !Http.needs_plain_body(head.reply_to));
+    let mut out = Vec::new();
+    Http.relay(&head, input, &Hop::neutral(Side::Request), &mut out);
+    assert!(out.starts_with(b"POST /a?page=2 HTTP/1.1\r\nhost: "), "{}", out.escape_ascii());
+    // Text that no proxy has written is not of a stream.
+    assert_eq!(requests(input).error.map(|error| error.status), Some(505));
+    // The rules are those of HTTP/1.1.
+    for (wrong, status) in
+        [(&b"GET / HTTP/2.0\r\n\r\n"[..], 400), (b"GET / HTTP/3.0\r\nhost: a\r\n\r\n", 505)]
+    {
+        let all = assert_decoders_agree(&|| codec.stream_decoder(), &interest, wrong, &[]);
+        assert_eq!(all.error.map(|error| error.status), Some(status));
+    }
+    let old = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    let all = assert_decoders_agree(&|| codec.stream_decoder(), &interest, old, &[]);
+    assert_eq!(value(&all, 0, "http.version"), "1.1");
 }
 
 fn field_line() -> impl Strategy<Value = String> {

@@ -13,6 +13,7 @@ use super::diagnostic::suggest;
 use super::matchers::known_key;
 use super::reader::{Reader, Value};
 use super::settings::ClusterDefaults;
+use super::transport;
 use crate::snapshot::{Balance, Cluster, Endpoint};
 
 /// The clusters, and where each stands.
@@ -35,6 +36,9 @@ pub(super) fn read(
             "endpoints",
             "balance",
             "exchange",
+            "tls",
+            "proxy-protocol",
+            "http2",
             "connect-timeout",
             "connections",
             "max-connections",
@@ -47,6 +51,12 @@ pub(super) fn read(
             section.source.error(span.clone(), format!("two clusters are called `{name}`"), None);
         }
         let endpoints = endpoints(&section, resolve);
+        let http2 = section.boolean("http2").unwrap_or(false);
+        if http2 && let Some((_, span)) = section.string("proxy-protocol") {
+            let message = "a PROXY header names one client, and streams of many share a connection";
+            let help = "remove http2 or proxy-protocol; x-forwarded-for names the client";
+            section.source.error(span, message.into(), Some(help.into()));
+        }
         let number = |key: &str, default: usize| {
             section.integer(key, 1..=1 << 20).map_or(default, |number| number as usize)
         };
@@ -60,6 +70,9 @@ pub(super) fn read(
             max_connections: number("max-connections", 1024),
             max_requests: number("max-requests", 65_536),
             idle_timeout: duration("idle-timeout", Duration::from_secs(60)),
+            tls: transport::client(&section, http2),
+            proxy_protocol: transport::proxy_version(&section),
+            http2,
             ordered: ordered(&section),
             heartbeat: duration("heartbeat", Duration::from_secs(15)),
         });
@@ -118,6 +131,7 @@ fn endpoint(section: &Reader<'_, '_>, value: &Value<'_>, resolve: Resolve<'_>) -
             return Vec::new();
         }
     };
+    let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
     let addresses = match text.parse::<SocketAddr>() {
         Ok(address) => Ok(vec![address]),
         Err(_) if !text.contains(':') => {
@@ -130,7 +144,12 @@ fn endpoint(section: &Reader<'_, '_>, value: &Value<'_>, resolve: Resolve<'_>) -
     match addresses {
         Ok(addresses) if !addresses.is_empty() => addresses
             .into_iter()
-            .map(|address| Endpoint { address, weight, labels: labels.clone() })
+            .map(|address| Endpoint {
+                address,
+                host: host.to_owned(),
+                weight,
+                labels: labels.clone(),
+            })
             .collect(),
         Ok(_) => {
             section.source.error(span, format!("`{text}` has no address"), None);

@@ -321,11 +321,8 @@ impl Engine {
         }
         let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
         let told = cluster.proxy_protocol.is_some();
-        let ends = self
-            .downs
-            .get(id)
-            .filter(|_| told)
-            .map(|down| (down.peer.source, down.peer.local));
+        let ends =
+            self.downs.get(id).filter(|_| told).map(|down| (down.peer.source, down.peer.local));
         let lease = match wanted.lease {
             // Its servers do not say which request a reply answers; or they take
             // a connection to be one client's.

@@ -303,8 +303,7 @@ impl Engine {
         }
         upstream.mode = UpMode::Idle;
         upstream.last_active = self.now;
-        let (cluster, endpoint, key) =
-            (upstream.cluster, upstream.endpoint, upstream.pool());
+        let (cluster, endpoint, key) = (upstream.cluster, upstream.endpoint, upstream.pool());
         let idle_timeout =
             self.snapshot.clusters.get(cluster).map_or(0, |c| c.idle_timeout.as_millis() as u64);
         if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(endpoint)) {

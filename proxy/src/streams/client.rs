@@ -313,8 +313,8 @@ async fn receive(
     let length = parts.headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|text| text.to_str().ok()?.parse::<u64>().ok());
     let opened = key.filter(|_| parts.status.is_success());
-    let bodiless = head_only
-        || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let bodiless =
+        head_only || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let framing = match length {
         _ if opened.is_some() => Framing::UntilEnd,
         _ if bodiless => Framing::Nothing,

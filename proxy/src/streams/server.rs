@@ -206,16 +206,8 @@ fn ask(parts: &http::request::Parts, ended: bool) -> Result<Asked, StatusCode> {
         }
     };
     let mut head = Vec::with_capacity(512);
-    RequestHead {
-        method,
-        target,
-        host,
-        headers,
-        framing,
-        websocket: socket,
-        version: "HTTP/2.0",
-    }
-    .write(&mut head);
+    RequestHead { method, target, host, headers, framing, websocket: socket, version: "HTTP/2.0" }
+        .write(&mut head);
     let grpc = headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));

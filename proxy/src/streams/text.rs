@@ -13,7 +13,11 @@ use http::{Method, StatusCode};
 fn for_one_hop(name: &HeaderName) -> bool {
     matches!(
         *name,
-        header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE | header::TE | header::HOST
+        header::CONNECTION
+            | header::TRANSFER_ENCODING
+            | header::UPGRADE
+            | header::TE
+            | header::HOST
     ) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
 }
 
@@ -48,7 +52,11 @@ impl RequestHead<'_> {
     /// Appends the head. The caller has seen to it that nothing in it can end a line.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         // Writing to a Vec cannot fail.
-        let _ = write!(out, "{} {} {}\r\nhost: {}\r\n", self.method, self.target, self.version, self.host);
+        let _ = write!(
+            out,
+            "{} {} {}\r\nhost: {}\r\n",
+            self.method, self.target, self.version, self.host
+        );
         let mut cookies = 0;
         for (name, value) in self.headers {
             let skip = for_one_hop(name) && !(name == header::TE && value == "trailers")
@@ -350,21 +358,18 @@ mod tests {
         for cut in 0..text.len() {
             let mut body = Body::new(Framing::Chunks);
             let mut buf = BytesMut::from(&text[..cut]);
-            let (mut data, mut trailers, mut more) = (Vec::new(), None, true);
-            loop {
+            let (mut data, mut more) = (Vec::new(), true);
+            let trailers = loop {
                 match body.next(&mut buf, false).expect("a body") {
                     Piece::Data(bytes) => data.extend_from_slice(&bytes),
-                    Piece::End(found) => {
-                        trailers = found;
-                        break;
-                    }
+                    Piece::End(found) => break found,
                     Piece::Short if more => {
                         buf.extend_from_slice(&text[cut..]);
                         more = false;
                     }
                     Piece::Short => panic!("cut at {cut}: no end"),
                 }
-            }
+            };
             assert_eq!(data, b"abcdefg");
             assert_eq!(trailers.expect("trailers").get("grpc-status").expect("one"), "0");
         }

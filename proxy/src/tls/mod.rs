@@ -3,12 +3,13 @@
 //!
 //! [`server`] is what a listener offers, [`client`] how an endpoint is met,
 //! [`files`] how certificates and keys are read, [`names`] what a certificate
-//! says of its owner.
+//! says of its owner, [`watch`] sees files change.
 
 pub mod client;
 mod files;
 mod names;
 pub mod server;
+pub(crate) mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -109,8 +109,9 @@ impl ServerTls {
     }
 
     /// The config for a client that offers these by ALPN.
-    pub fn config<'a>(&self, mut offered: impl Iterator<Item = &'a str>) -> Arc<ServerConfig> {
-        let known = offered.any(|name| self.settings.alpn.iter().any(|ours| ours == name));
+    pub fn config<'a>(&self, mut offered: impl Iterator<Item = &'a [u8]>) -> Arc<ServerConfig> {
+        let known =
+            offered.any(|name| self.settings.alpn.iter().any(|ours| ours.as_bytes() == name));
         if known { self.with_alpn.clone() } else { self.without_alpn.clone() }
     }
 

@@ -72,7 +72,7 @@ pub(super) async fn greet(
     let Some(hello) = hello.filter(|hello| !passes(hello.sni.as_deref())) else {
         return Ok(Greeted { wire: Wire::Tcp(stream), bytes, peer: Rc::new(peer) });
     };
-    let config = tls.config(hello.alpn.iter().map(String::as_str));
+    let config = tls.config(hello.alpn.iter().map(Vec::as_slice));
     let stream = TlsAcceptor::from(config).accept(Rewound::new(bytes, stream)).await?;
     peer.tls = Some(facts(stream.get_ref().1));
     let wire = Wire::Tls(Box::new(TlsStream::Server(stream)));

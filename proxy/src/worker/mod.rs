@@ -142,6 +142,7 @@ impl Proxy {
             }
             sockets.push(own);
         }
+        crate::tls::watch::watch(&snapshot)?;
         let stop = Arc::new(Stop::default());
         let began = tokio::time::Instant::now();
         let mut proxy = Self { addresses, workers: Vec::new(), boards: Vec::new(), stop };
@@ -157,12 +158,15 @@ impl Proxy {
                 std::thread::Builder::new().name(format!("worker-{at}")).spawn(move || {
                     // Tasks of single connections run beside the loop, on its thread.
                     let tasks = tokio::task::LocalSet::new();
-                    tasks.block_on(&runtime, tokio::task::unconstrained(async move {
-                        match turn::Worker::new(snapshot, own, seed, tap, board, stop, began) {
-                            Ok(worker) => worker.await,
-                            Err(error) => tracing::error!(%error, "a worker could not start"),
-                        }
-                    }));
+                    tasks.block_on(
+                        &runtime,
+                        tokio::task::unconstrained(async move {
+                            match turn::Worker::new(snapshot, own, seed, tap, board, stop, began) {
+                                Ok(worker) => worker.await,
+                                Err(error) => tracing::error!(%error, "a worker could not start"),
+                            }
+                        }),
+                    );
                 })?;
             proxy.workers.push(thread);
         }

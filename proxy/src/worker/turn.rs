@@ -451,7 +451,8 @@ impl Future for Worker {
             worker.engine.in_flight(),
         );
         if let Some(until) = worker.drain_until
-            && ((worker.engine.is_drained() && worker.streams.open.get() == 0) || worker.now() >= until)
+            && ((worker.engine.is_drained() && worker.streams.open.get() == 0)
+                || worker.now() >= until)
         {
             return Poll::Ready(());
         }

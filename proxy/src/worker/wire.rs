@@ -99,10 +99,6 @@ impl<S> Rewound<S> {
     pub(crate) fn new(before: Vec<u8>, inner: S) -> Self {
         Self { before, at: 0, inner }
     }
-
-    pub(crate) fn inner(&self) -> &S {
-        &self.inner
-    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
