@@ -1,3 +1,4 @@
+mod answered;
 mod grpc;
 mod relayed;
 mod rewritten;
