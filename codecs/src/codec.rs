@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::answer::Answer;
 use crate::detect::Probe;
 use crate::error::DecodeError;
 use crate::frame::{Exchange, Fault, Head, Profile, ReplyTo, Step};
@@ -156,6 +157,13 @@ pub trait Protocol: Send + Sync + 'static {
         why: &str,
         out: &mut Vec<u8>,
     ) -> After;
+
+    /// Appends the direct answer that a route gives to a request; `None`, with
+    /// nothing appended, where the protocol has no such answers: configs that ask
+    /// for them are refused when they load.
+    fn respond(&self, _to: ReplyTo, _answer: &Answer<'_>, _out: &mut Vec<u8>) -> Option<After> {
+        None
+    }
 
     /// [`Exchange::Session`]: appends the last words to a client whose session,
     /// opened by `opened`, the proxy has to end. By default none.

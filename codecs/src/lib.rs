@@ -15,6 +15,7 @@
 //! Read on: [`codec`] (the contract), [`frame`] (the vocabulary), [`detect`],
 //! then one protocol's folder, say [`dubbo`].
 
+pub mod answer;
 pub mod codec;
 pub mod detect;
 pub mod error;
@@ -37,6 +38,7 @@ pub mod redis;
 pub mod thrift;
 pub mod tls;
 
+pub use answer::Answer;
 pub use codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side};
 pub use detect::{CERTAIN, Detection, Probe, detect};
 pub use error::{DecodeError, ErrorKind};

@@ -1,6 +1,6 @@
 //! What follows a head: nothing, so many bytes, chunks, or all until the end.
 
-use super::fields::{field, is_text, line};
+use super::fields::{field, is, is_text, line};
 use super::refuse;
 use crate::error::DecodeError;
 use crate::frame::Step;
@@ -90,7 +90,11 @@ impl Framing {
                 if text.is_empty() {
                     return Ok((Step::Framing(next), Some(Self::Done)));
                 }
-                field(text, 0)?;
+                let name = field(text, 0)?.name;
+                // A receiver that merges trailers into the head would frame by them.
+                if ["content-length", "transfer-encoding", "host"].iter().any(|no| is(name, no)) {
+                    return Err(refuse(400, 0, "a trailer that belongs into the head"));
+                }
                 let following = Self::Trailers { count: count + 1, bytes: bytes + next };
                 Ok((Step::Framing(next), Some(following)))
             }

@@ -26,9 +26,13 @@ pub(super) const MUTABLE: &[Mutable] = &[
     },
 ];
 
-/// Why a field is not a route's to change.
+/// Why a key is not a route's to change.
 pub(super) fn immutable(key: &str) -> Option<&'static str> {
-    let name = key.strip_prefix(HEADER)?.as_bytes();
+    immutable_field(key.strip_prefix(HEADER)?.as_bytes())
+}
+
+/// Why a field is not a route's to write.
+pub(super) fn immutable_field(name: &[u8]) -> Option<&'static str> {
     let any = |names: &[&str]| names.iter().any(|lower| is(name, lower));
     match () {
         () if !is_token(name) => {

@@ -213,7 +213,9 @@ pub(super) fn for_one_hop(name: &[u8]) -> bool {
         15 => &["x-forwarded-for"],
         16 => &["proxy-connection"],
         17 => &["x-forwarded-proto"],
+        18 => &["proxy-authenticate"],
         19 => &["proxy-authorization"],
+        25 => &["proxy-authentication-info"],
         _ => return false,
     };
     candidates.iter().any(|candidate| is(name, candidate))

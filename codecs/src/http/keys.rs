@@ -76,7 +76,9 @@ impl Keys {
             match meta.view(buf).get(*slot) {
                 None => meta.set_span(*slot, *value_at, value.len()),
                 Some(had) => {
-                    let joined = [had, b", ", value].concat();
+                    // HTTP/2 sends each cookie in a field of its own (RFC 9113 section 8.2.3).
+                    let between: &[u8] = if is(name, "cookie") { b"; " } else { b", " };
+                    let joined = [had, between, value].concat();
                     meta.set_text(*slot, &joined);
                 }
             }

@@ -6,8 +6,8 @@
 //! never repaired. A head is found and scanned by [`head`] with [`fields`]; [`body`]
 //! frames what follows it; [`relay`] writes a head as the next hop should see it,
 //! copying runs of lines between those that are for one hop only or that a route
-//! changes ([`change`]); [`local`] speaks for the proxy, and [`grpc`] to requests of
-//! gRPC. Keys are filled by [`keys`].
+//! changes ([`change`]); [`local`] speaks for the proxy, [`grpc`] to requests of
+//! gRPC, and [`respond`] for a route. Keys are filled by [`keys`].
 
 mod body;
 mod change;
@@ -19,10 +19,12 @@ mod local;
 mod probe;
 mod relay;
 mod request;
+mod respond;
 mod response;
 
 use std::sync::Arc;
 
+use crate::answer::Answer;
 use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side};
 use crate::detect::Probe;
 use crate::error::{DecodeError, ErrorKind};
@@ -149,6 +151,10 @@ impl Protocol for Http {
             return grpc::reply(to, fault, why, out);
         }
         local::reply(to, fault, why, out)
+    }
+
+    fn respond(&self, to: ReplyTo, answer: &Answer<'_>, out: &mut Vec<u8>) -> Option<After> {
+        Some(respond::respond(to, answer, out))
     }
 
     fn reject(&self, error: &DecodeError, out: &mut Vec<u8>) {

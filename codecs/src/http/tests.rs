@@ -1,3 +1,4 @@
+mod answered;
 mod grpc;
 mod relayed;
 mod rewritten;
@@ -195,6 +196,8 @@ fn what_two_parsers_could_read_differently_is_refused() {
         ("5;\0\r\nhello\r\n0\r\n\r\n", "a NUL in an extension"),
         ("\r\nhello", "no size"),
         ("0\r\nbad trailer\r\n\r\n", "a trailer without a colon"),
+        ("0\r\nContent-Length: 5\r\n\r\n", "a trailer that frames"),
+        ("0\r\nhost: b\r\n\r\n", "a trailer that routes"),
     ] {
         let input =
             format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
@@ -454,6 +457,54 @@ proptest! {
         let all = assert_splits_agree(codec.as_ref(), &interest, Side::Request, &input, &cuts);
         prop_assert_eq!(all.error, None);
         prop_assert_eq!(all.messages.len(), parts.len());
+    }
+
+    #[test]
+    fn any_split_of_any_replies_gives_the_same_messages(
+        parts in proptest::collection::vec(
+            (proptest::collection::vec(field_line(), 0..4), proptest::collection::vec(any::<u8>(), 0..60), 0u8..5),
+            1..5),
+        until_close in any::<bool>(),
+        cuts in proptest::collection::vec(0usize..1500, 0..20),
+    ) {
+        let mut input = Vec::new();
+        let mut asked = Vec::new();
+        for (fields, body, way) in &parts {
+            asked.push(if *way == 4 { note::HEAD } else { 0 });
+            let (status, framing) = match way {
+                0 => ("204 None", String::new()),
+                1 | 4 => ("200 OK", format!("Content-Length: {}\r\n", body.len())),
+                2 => ("100 Wait\r\n\r\nHTTP/1.1 500 No", "Content-Length: 0\r\n".to_owned()),
+                _ => ("200 OK", "Transfer-Encoding: chunked\r\n".to_owned()),
+            };
+            input.extend(format!("HTTP/1.1 {status}\r\n{}{framing}\r\n", fields.concat()).bytes());
+            if *way == 1 {
+                input.extend_from_slice(body);
+            } else if *way == 3 {
+                input.extend(format!("{:x}\r\n", body.len() + 1).bytes());
+                input.extend_from_slice(body);
+                input.extend_from_slice(b"!\r\n0\r\n\r\n");
+            }
+        }
+        let mut count = parts.len() + parts.iter().filter(|(_, _, way)| *way == 2).count();
+        if until_close {
+            asked.push(0);
+            input.extend_from_slice(b"HTTP/1.1 200 OK\r\n\r\nall the rest");
+            count += 1;
+        }
+        let interest = Interest::of(WANTED);
+        let codec = Http.compile(&Limits::default(), &interest);
+        let make = || {
+            let mut decoder = codec.decoder(Side::Reply);
+            for token in &asked {
+                decoder.expect(ReplyTo { id: 0, token: *token });
+            }
+            decoder
+        };
+        let all = assert_decoders_agree(&make, &interest, &input, &cuts);
+        prop_assert_eq!((all.error, all.unread), (None, 0));
+        prop_assert_eq!(all.messages.len(), count);
+        prop_assert!(all.messages.iter().all(|seen| seen.ended));
     }
 
     #[test]

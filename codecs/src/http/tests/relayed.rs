@@ -33,6 +33,24 @@ fn response_head(notes: u64, input: &str) -> (Head, Hop) {
 }
 
 #[test]
+fn cookies_of_several_fields_are_one_list() {
+    let interest = Interest::of(["header.cookie", "cookie.b"]);
+    let codec = Http.compile(&Limits::default(), &interest);
+    let input = b"GET / HTTP/2.0\r\nhost: a\r\ncookie: a=1\r\ncookie: b=2\r\n\r\n";
+    let all = assert_decoders_agree(&|| codec.stream_decoder(), &interest, input, &[]);
+    assert_eq!((value(&all, 0, "header.cookie"), value(&all, 0, "cookie.b")), ("a=1; b=2", "2"));
+}
+
+#[test]
+fn what_is_between_proxies_stays_there() {
+    let (_, out) = relay_response(
+        0,
+        "HTTP/1.1 204 No\r\nProxy-Authenticate: Basic\r\nProxy-Authentication-Info: x\r\nProxy-Connection: close\r\nKeep-Alive: 1\r\nX: y\r\n\r\n",
+    );
+    assert_eq!(out, "HTTP/1.1 204 No\r\nX: y\r\n\r\n");
+}
+
+#[test]
 fn an_upgrade_is_passed_on_whatever_else_connection_names() {
     let out = relay_request(
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, X-Foo\r\nX-Foo: 1\r\nUpgrade: websocket\r\n\r\n",
