@@ -31,6 +31,7 @@ pub mod tokio_codec;
 pub mod dubbo;
 pub mod hessian;
 pub mod http;
+pub mod mqtt;
 pub mod redis;
 
 pub use codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side};

@@ -19,6 +19,11 @@ const OPENINGS: &[(&str, &[u8], usize)] = &[
     ("http", b"POST /a HTTP/1.1\r\n", 6),
     ("http", b"OPTIONS * HTTP/1.1\r\n", 20),
     ("http", b"CONNECT a:1 HTTP/1.1\r\n", 22),
+    ("mqtt", b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00", 8),
+    ("mqtt", b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x00", 8),
+    ("mqtt", b"\x10\x0e\x00\x06MQIsdp\x03\x02\x00\x3c\x00\x00", 10),
+    ("mqtt", b"\x10\x80\x01\x00\x04MQTT\x04\xc2\x00\x3c\x00\x03abc", 9),
+    ("mqtt", b"\x10\xff\xff\x03\x00\x04MQTT\x04\xc2\x00\x3c\x00\x03abc", 10),
     ("http", b"BREW /pot HTTP/1.0\r\n", 20),
 ];
 
@@ -26,7 +31,8 @@ const OPENINGS: &[(&str, &[u8], usize)] = &[
 const STRANGERS: &[&[u8]] = &[
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00",
+    b"\x10\x0c\x00\x04MQXX\x04\x02\x00\x3c\x00\x00",
+    b"\x10\x02\x00\x00",
     b"\x00\x00\x00\x20\x80\x01\x00\x01",
     b"\x01\x01\x00\x01\x01\x00\x00\x00\x01",
     b"SSH-2.0-OpenSSH_9.6\r\n",
