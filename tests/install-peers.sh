@@ -2,9 +2,9 @@
 # Installs the real servers and clients that the tests talk to. Safe to run
 # again: what is there already is left alone, and that takes a second.
 #
-#   apt  redis-server redis-tools nginx wrk curl haproxy nutcracker, python3, nodejs
-#   pip  in .peers/venv   redis-py
-#   npm  in .peers/node   hessian.js, dubbo-remoting
+#   apt  redis-server redis-tools nginx wrk curl haproxy nutcracker mosquitto, python3, nodejs
+#   pip  in .peers/venv   redis-py, paho-mqtt
+#   npm  in .peers/node   hessian.js, dubbo-remoting, mqtt
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -40,6 +40,8 @@ need wrk wrk
 need curl curl
 need haproxy haproxy
 need nutcracker nutcracker
+need mosquitto mosquitto
+need mosquitto_pub mosquitto-clients
 need python3 python3
 need node nodejs
 need npm npm

@@ -11,12 +11,14 @@
 //! proxy's fault; what fails in both is the test's.
 
 pub mod load;
+pub mod mqtt;
 pub mod peers;
 pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod raw;
 
+pub use mqtt::MosquittoServer;
 pub use peers::{Backend, DubboServer, Nginx, RedisServer};
 pub use proxy::{Config, Proxy};
 pub use raw::Raw;
