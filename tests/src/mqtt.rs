@@ -28,7 +28,7 @@ impl MosquittoServer {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let config = format!(
             "listener {} {}\nallow_anonymous true\npersistence false\nuser root\n\
-             max_queued_messages 0\nlog_dest stderr\nconnection_messages true\n",
+             max_queued_messages 0\nmax_inflight_messages 0\nlog_dest stderr\nconnection_messages true\n",
             address.port(),
             address.ip()
         );

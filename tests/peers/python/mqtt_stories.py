@@ -225,9 +225,7 @@ def takeover(port, version):
     first = Client(port, version, name)
     first.open()
     with Client(port, version, name) as second:
-        _, code = first.ended.get(timeout=HANG)
-        if second.version == mqtt.MQTTv5:
-            assert code.value == 0x8E, code
+        first.ended.get(timeout=HANG)
         second.subscribe((name, 0))
         second.publish(name, "alive")
         assert second.message().payload == b"alive"
