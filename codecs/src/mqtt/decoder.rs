@@ -44,6 +44,8 @@ pub(super) struct ClientDecoder {
     session: Option<Session>,
     /// Of the last SUBSCRIBE or UNSUBSCRIBE: the filters not yet shown.
     filters: Option<Filters>,
+    /// For values that have to be put together, kept so that its memory is.
+    scratch: Vec<u8>,
 }
 
 #[derive(Clone, Copy)]
@@ -56,7 +58,7 @@ struct Filters {
 
 impl ClientDecoder {
     pub(super) fn new(plan: Arc<Plan>) -> Self {
-        Self { plan, session: None, filters: None }
+        Self { plan, session: None, filters: None, scratch: Vec::new() }
     }
 
     fn version(&self) -> Option<Version> {
@@ -85,7 +87,9 @@ impl ClientDecoder {
         let mut head = match self.session.as_mut() {
             None => self.connect(packet, &fixed, meta)?,
             Some(session) => match fixed.packet {
-                Packet::Publish => publish(&self.plan, session, packet, &fixed, meta)?,
+                Packet::Publish => {
+                    publish(&self.plan, session, &mut self.scratch, packet, &fixed, meta)?
+                }
                 Packet::Subscribe | Packet::Unsubscribe => self.subscribe(packet, &fixed, meta)?,
                 _ => {
                     control(packet, &fixed, session.version)?;
@@ -108,7 +112,7 @@ impl ClientDecoder {
         let keys = &self.plan.keys;
         keys.fill(fixed, Kind::Request, meta);
         keys.fill_connect(&connect, meta);
-        keys.fill_users(&connect.properties, packet, meta);
+        keys.fill_users(&connect.properties, packet, &mut self.scratch, meta);
         let token = Token::new(Some(connect.version), Packet::Connect);
         let mut head = head(Kind::Request, 0, Token { terse: terse(&connect), ..token });
         head.lease = Lease::Session;
@@ -129,7 +133,7 @@ impl ClientDecoder {
         let keys = &self.plan.keys;
         keys.fill(fixed, Kind::Request, meta);
         keys.fill_session(session, meta);
-        keys.fill_users(&subscribe.properties, packet, meta);
+        keys.fill_users(&subscribe.properties, packet, &mut self.scratch, meta);
         let mut reader = Reader::new(packet, subscribe.filters);
         let filter = Filter::read(&mut reader, fixed.packet, version)?;
         keys.fill_filter(fixed.packet, &filter, meta);
@@ -241,6 +245,7 @@ fn shown(
 fn publish(
     plan: &Plan,
     session: &mut Session,
+    scratch: &mut Vec<u8>,
     packet: &[u8],
     fixed: &Fixed,
     meta: &mut Metadata,
@@ -250,7 +255,7 @@ fn publish(
     let keys = &plan.keys;
     keys.fill(fixed, kind, meta);
     keys.fill_session(session, meta);
-    keys.fill_users(&publish.properties, packet, meta);
+    keys.fill_users(&publish.properties, packet, scratch, meta);
     let at = publish.properties.at;
     let defines_alias = match (publish.topic, publish.properties.alias) {
         (Text { bytes: [], .. }, Some(alias)) => {

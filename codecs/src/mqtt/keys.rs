@@ -167,7 +167,14 @@ impl Keys {
         }
     }
 
-    pub(super) fn fill_users(&self, properties: &Properties, packet: &[u8], meta: &mut Metadata) {
+    /// `joined` is for values of repeated names; what it holds does not matter.
+    pub(super) fn fill_users(
+        &self,
+        properties: &Properties,
+        packet: &[u8],
+        joined: &mut Vec<u8>,
+        meta: &mut Metadata,
+    ) {
         for (wanted, slot) in &self.users {
             let is = |name: Text<'_>| name.bytes.eq_ignore_ascii_case(wanted.as_bytes());
             let mut values =
@@ -177,12 +184,13 @@ impl Keys {
                 span(Some(*slot), first, meta);
                 continue;
             };
-            let mut joined = first.bytes.to_vec();
+            joined.clear();
+            joined.extend_from_slice(first.bytes);
             for value in std::iter::once(second).chain(values) {
                 joined.push(b',');
                 joined.extend_from_slice(value.bytes);
             }
-            meta.set_text(*slot, &joined);
+            meta.set_text(*slot, joined);
         }
         if !self.everything {
             return;
