@@ -5,6 +5,9 @@
 #   apt  redis-server redis-tools nginx wrk curl haproxy nutcracker, python3, nodejs
 #   pip  in .peers/venv   redis-py
 #   npm  in .peers/node   hessian.js, dubbo-remoting, sofa-bolt-node, sofa-rpc-node, protobufjs
+#   apt  redis-server redis-tools nginx wrk curl haproxy nutcracker mosquitto, python3, nodejs
+#   pip  in .peers/venv   redis-py, paho-mqtt
+#   npm  in .peers/node   hessian.js, dubbo-remoting, mqtt
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -42,6 +45,8 @@ need wrk wrk
 need curl curl
 need haproxy haproxy
 need nutcracker nutcracker
+need mosquitto mosquitto
+need mosquitto_pub mosquitto-clients
 need python3 python3
 need node nodejs
 need npm npm

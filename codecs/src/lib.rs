@@ -34,6 +34,7 @@ pub mod dubbo;
 pub mod hessian;
 pub mod http;
 pub mod proxy_protocol;
+pub mod mqtt;
 pub mod redis;
 pub mod thrift;
 pub mod tls;

@@ -21,6 +21,8 @@ impl Registry {
                 &crate::bolt::Bolt,
                 &crate::tls::Tls,
                 &crate::http::Http,
+                &crate::http::Http,
+                &crate::mqtt::Mqtt,
                 &crate::redis::Redis,
             ],
         }

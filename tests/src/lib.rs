@@ -11,6 +11,7 @@
 //! proxy's fault; what fails in both is the test's.
 
 pub mod load;
+pub mod mqtt;
 pub mod peers;
 pub mod ports;
 pub mod process;
@@ -18,6 +19,8 @@ pub mod proxy;
 pub mod raw;
 
 pub use peers::{Backend, BoltServer, DubboServer, Nginx, RedisServer};
+pub use mqtt::MosquittoServer;
+pub use peers::{Backend, DubboServer, Nginx, RedisServer};
 pub use proxy::{Config, Proxy};
 pub use raw::Raw;
 

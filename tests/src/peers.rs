@@ -19,7 +19,7 @@ fn installed(path: &str) -> PathBuf {
 }
 
 /// A program from the path, or from `/usr/sbin`, which users' paths leave out.
-fn program(name: &str) -> Command {
+pub(crate) fn program(name: &str) -> Command {
     let directories = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&directories)
         .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")])
