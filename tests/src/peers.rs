@@ -358,11 +358,7 @@ impl ThriftServer {
         Self { wires, mode, process, directory }
     }
 
-    fn spawn(
-        mode: &str,
-        wires: &[(&'static str, SocketAddr)],
-        directory: &TempDir,
-    ) -> Process {
+    fn spawn(mode: &str, wires: &[(&'static str, SocketAddr)], directory: &TempDir) -> Process {
         let ports: Vec<String> = wires
             .iter()
             .map(|(wire, address)| format!("{mode}:{wire}={}", address.port()))

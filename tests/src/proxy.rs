@@ -105,7 +105,8 @@ impl Proxy {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let process = (!direct()).then(|| {
             let listener = format!("\n[[listener]]\nname = \"edge\"\naddress = \"{address}\"\n");
-            let parts = [&config.head, &listener, &config.listener, &config.clusters, &config.routes];
+            let parts =
+                [&config.head, &listener, &config.listener, &config.clusters, &config.routes];
             let text: String = parts.into_iter().map(String::as_str).collect();
             let file = directory.path().join("polyport.toml");
             std::fs::write(&file, text).expect("writing the config");

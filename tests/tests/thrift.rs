@@ -24,7 +24,10 @@ fn by_form(mut config: Config, server: &ThriftServer, more: &str) -> Config {
         let matches = format!(
             "protocol = \"thrift\", transport = \"{transport}\", encoding = \"{encoding}\""
         );
-        config = config.cluster(wire, address, more).route(wire, &matches, wire, "").direct(wire, address);
+        config = config
+            .cluster(wire, address, more)
+            .route(wire, &matches, wire, "")
+            .direct(wire, address);
     }
     config
 }
@@ -465,7 +468,8 @@ fn a_server_that_breaks_off_or_babbles_ends_its_calls_only() {
         for _ in 0..3 {
             raw.send(call(Transport::Framed, Encoding::Binary, "crash", 3));
             raw.send(call(Transport::Framed, Encoding::Binary, "shuffle", 4));
-            let mut replies = [raw.frame(), raw.frame()].map(|bytes| read(&bytes).expect("a message"));
+            let mut replies =
+                [raw.frame(), raw.frame()].map(|bytes| read(&bytes).expect("a message"));
             replies.sort_by_key(|reply| reply.seqid);
             assert_eq!(replies.each_ref().map(|reply| reply.kind), [3, 2], "{words:?}");
         }
