@@ -8,6 +8,10 @@
 #   apt  redis-server redis-tools nginx wrk curl haproxy nutcracker mosquitto, python3, nodejs
 #   pip  in .peers/venv   redis-py, paho-mqtt
 #   npm  in .peers/node   hessian.js, dubbo-remoting, mqtt
+#   apt  redis-server redis-tools nginx wrk curl haproxy nutcracker thrift-compiler,
+#        python3, nodejs
+#   pip  in .peers/venv   redis-py, Apache Thrift
+#   npm  in .peers/node   hessian.js, dubbo-remoting
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -47,6 +51,7 @@ need haproxy haproxy
 need nutcracker nutcracker
 need mosquitto mosquitto
 need mosquitto_pub mosquitto-clients
+need thrift thrift-compiler
 need python3 python3
 need node nodejs
 need npm npm
@@ -73,6 +78,15 @@ if ! cmp -s "$node_wanted" .peers/node/stamp; then
     cp tests/peers/node/package.json "$node_wanted" .peers/node/
     npm ci --prefix .peers/node --silent --no-audit --no-fund --ignore-scripts
     cp "$node_wanted" .peers/node/stamp
+fi
+
+# The compiler's classes for Python, from the services of the tests.
+thrift_wanted=tests/peers/thrift/stories.thrift
+if ! cmp -s "$thrift_wanted" .peers/thrift/stamp; then
+    say "thrift: $thrift_wanted"
+    mkdir -p .peers/thrift
+    thrift --gen py -out .peers/thrift "$thrift_wanted"
+    cp "$thrift_wanted" .peers/thrift/stamp
 fi
 
 say "all peers are there"

@@ -3,7 +3,7 @@
 //! Every server gets a free loopback port and a directory of its own and is
 //! killed when its handle is dropped, so tests run side by side and in any
 //! order. Clients are the ones people use (`redis-cli`, redis-py, curl, wrk, a
-//! JavaScript Dubbo stack), run as processes whose exit status is the verdict,
+//! JavaScript Dubbo stack, Apache Thrift), run as processes whose exit status is the verdict,
 //! and [`raw`] sockets where bytes matter.
 //!
 //! `POLYPORT_TESTS_DIRECT=1` takes the proxy out: clients are given the
@@ -21,6 +21,7 @@ pub mod raw;
 pub use peers::{Backend, BoltServer, DubboServer, Nginx, RedisServer};
 pub use mqtt::MosquittoServer;
 pub use peers::{Backend, DubboServer, Nginx, RedisServer};
+pub use peers::{Backend, DubboServer, Nginx, RedisServer, ThriftServer};
 pub use proxy::{Config, Proxy};
 pub use raw::Raw;
 

@@ -28,11 +28,18 @@ pub(crate) fn program(name: &str) -> Command {
     Command::new(found.unwrap_or_else(|| panic!("{name} is missing; run tests/install-peers.sh")))
 }
 
+fn python_command(script: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(installed("venv/bin/python"));
+    command
+        .env("PYTHONPATH", installed("thrift"))
+        .arg(root().join("tests/peers/python").join(script))
+        .args(arguments);
+    command
+}
+
 /// A story of `tests/peers/python/SCRIPT`.
 pub fn python(script: &str, arguments: &[&str]) -> String {
-    let mut command = Command::new(installed("venv/bin/python"));
-    command.arg(root().join("tests/peers/python").join(script)).args(arguments);
-    run(script, command)
+    run(script, python_command(script, arguments))
 }
 
 fn node_command(script: &str, arguments: &[&str]) -> Command {
@@ -327,6 +334,21 @@ pub fn dubbo_start(address: SocketAddr, story: &str, arguments: &[&str]) -> Runn
 pub struct BoltServer {
     /// Where it listens.
     pub address: SocketAddr,
+/// The forms of Thrift that are detected, as `thrift_wires.py` names them.
+pub const WIRES: [&str; 6] = [
+    "framed/binary",
+    "framed/compact",
+    "buffered/binary",
+    "buffered/compact",
+    "header/binary",
+    "header/compact",
+];
+
+/// Thrift servers in one process, a port for each form. See `thrift_server.py`.
+pub struct ThriftServer {
+    /// Each form, and where it is served.
+    pub wires: Vec<(&'static str, SocketAddr)>,
+    mode: &'static str,
     process: Process,
     directory: TempDir,
 }
@@ -337,6 +359,37 @@ impl BoltServer {
         let (address, directory) = (ports::free(), tempfile::tempdir().expect("a directory"));
         let process = serve("bolt-server", "bolt-server.js", address, &directory);
         Self { address, process, directory }
+impl ThriftServer {
+    /// Starts one for these forms, in a mode of `thrift_server.py`.
+    pub fn start(mode: &'static str, wires: &[&'static str]) -> Self {
+        let wires: Vec<_> = wires.iter().map(|&wire| (wire, ports::free())).collect();
+        let directory = tempfile::tempdir().expect("a directory");
+        let process = Self::spawn(mode, &wires, &directory);
+        Self { wires, mode, process, directory }
+    }
+
+    fn spawn(mode: &str, wires: &[(&'static str, SocketAddr)], directory: &TempDir) -> Process {
+        let ports: Vec<String> = wires
+            .iter()
+            .map(|(wire, address)| format!("{mode}:{wire}={}", address.port()))
+            .collect();
+        let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+        let command = python_command("thrift_server.py", &ports);
+        let mut process = Process::start("thrift-server", command, directory.path());
+        process.wait_for("lines saying it is ready", |process| {
+            process.log().matches("ready").count() == ports.len()
+        });
+        process
+    }
+
+    /// Where the first of its forms is served.
+    pub fn address(&self) -> SocketAddr {
+        self.wires[0].1
+    }
+
+    /// The same as text, without the host.
+    pub fn port(&self) -> String {
+        self.address().port().to_string()
     }
 
     /// Kills it on the spot.
@@ -350,6 +403,7 @@ impl BoltServer {
         // A log of its own, so that the first one's `ready` is not taken for this one's.
         let directory = tempfile::tempdir().expect("a directory");
         self.process = serve("bolt-server", "bolt-server.js", self.address, &directory);
+        self.process = Self::spawn(self.mode, &self.wires, &directory);
         self.directory = directory;
     }
 }
@@ -365,4 +419,22 @@ pub fn bolt_start(address: SocketAddr, story: &str, arguments: &[&str]) -> Runni
     let mut all = vec![port.as_str(), story];
     all.extend_from_slice(arguments);
     node_start("bolt-client.js", &all)
+/// A story of `thrift_stories.py`, told in each of the forms.
+pub fn thrift(story: &str, wires: &[(&str, SocketAddr)], arguments: &[&str]) -> String {
+    run(story, thrift_command(story, wires, arguments))
+}
+
+/// The same, going on in the background.
+pub fn thrift_start(story: &str, wires: &[(&str, SocketAddr)], arguments: &[&str]) -> Running {
+    Running::start(story, thrift_command(story, wires, arguments))
+}
+
+fn thrift_command(story: &str, wires: &[(&str, SocketAddr)], arguments: &[&str]) -> Command {
+    let wires: Vec<String> =
+        wires.iter().map(|(wire, address)| format!("{wire}={}", address.port())).collect();
+    let mut all = vec![story];
+    all.extend(wires.iter().map(String::as_str));
+    all.push("--");
+    all.extend_from_slice(arguments);
+    python_command("thrift_stories.py", &all)
 }

@@ -15,6 +15,7 @@ use crate::{direct, ports};
 #[derive(Default)]
 pub struct Config {
     head: String,
+    listener: String,
     clusters: String,
     routes: String,
     upstreams: Vec<(&'static str, SocketAddr)>,
@@ -29,6 +30,14 @@ impl Config {
     /// Two workers, as a server would have.
     pub fn busy() -> Self {
         Self { head: "workers = 2\n".to_owned(), ..Self::default() }
+    }
+
+    /// Further lines of the listener's table.
+    #[must_use]
+    pub fn listener(mut self, toml: &str) -> Self {
+        self.listener.push_str(toml);
+        self.listener.push('\n');
+        self
     }
 
     /// Top-level text, such as a `[defaults]` table.
@@ -106,7 +115,9 @@ impl Proxy {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let process = (!direct()).then(|| {
             let listener = format!("\n[[listener]]\nname = \"edge\"\naddress = \"{address}\"\n");
-            let text = [config.head.as_str(), &listener, &config.clusters, &config.routes].concat();
+            let parts =
+                [&config.head, &listener, &config.listener, &config.clusters, &config.routes];
+            let text: String = parts.into_iter().map(String::as_str).collect();
             let file = directory.path().join("polyport.toml");
             std::fs::write(&file, text).expect("writing the config");
             let mut command = Command::new(binary());

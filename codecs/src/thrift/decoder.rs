@@ -83,16 +83,9 @@ impl ThriftDecoder {
     ) {
         let plan = &self.plan;
         plan.shared.fill(meta, NAME, kind, size);
-        let (start, len) = found.name;
-        // A multiplexed service puts its own name before the method's.
-        let name = buf.get(start..start + len).unwrap_or_default();
-        let colon = name.iter().position(|byte| *byte == b':');
-        let (service, method) = match colon {
-            Some(colon) => (Some((start, colon)), (start + colon + 1, len - colon - 1)),
-            None => (None, (start, len)),
-        };
-        if let (Some(slot), Some((start, len))) = (plan.shared.service, service) {
-            meta.set_span(slot, start, len);
+        let method = method(found, buf);
+        if let (Some(slot), true) = (plan.shared.service, method.0 > found.name.0) {
+            meta.set_span(slot, found.name.0, method.0 - 1 - found.name.0);
         }
         if let Some(slot) = plan.shared.method {
             meta.set_span(slot, method.0, method.1);
@@ -190,7 +183,17 @@ impl Decoder for ThriftDecoder {
         let found = match envelope::read(buf, limits.thrift_old_binary, limits.head) {
             Ok(found) => found,
             Err(Stop::Need(need)) => return Ok(Step::Need(need.max(buf.len() + 1))),
-            Err(Stop::Bad(at, kind, why)) => return Err(self.refuse(None, kind, at, why)),
+            Err(Stop::Bad(at, kind, why)) => {
+                let error = self.refuse(None, kind, at, why);
+                let asker = envelope::asker(buf, at).filter(|_| self.side == Side::Request);
+                return Err(match asker {
+                    Some((transport, encoding, seqid)) => error.answering(ReplyTo {
+                        id: u64::from(seqid),
+                        token: reply::token(transport, encoding),
+                    }),
+                    None => error,
+                });
+            }
         };
         let kind = match (found.kind, self.side) {
             (CALL, Side::Request) => Kind::Request,
@@ -246,7 +249,8 @@ impl Decoder for ThriftDecoder {
         head.reply_to = reply_to(&found);
         match self.side {
             Side::Request => {
-                let (start, len) = found.name;
+                // A reply names the method alone, as the servers' own replies do.
+                let (start, len) = method(&found, buf);
                 head.note = (u32::try_from(start).unwrap_or(0), u32::try_from(len).unwrap_or(0));
             }
             Side::Reply => {
@@ -273,6 +277,17 @@ impl Decoder for ThriftDecoder {
 
 /// Bytes of a large reply's struct that are looked at for its outcome.
 const FIRST_FIELD: usize = 8;
+
+/// Where the method's own name stands: a multiplexed service puts its name and a colon
+/// before it.
+fn method(found: &Envelope, buf: &[u8]) -> (usize, usize) {
+    let (start, len) = found.name;
+    let name = buf.get(start..start + len).unwrap_or_default();
+    match name.iter().position(|byte| *byte == b':') {
+        Some(colon) => (start + colon + 1, len - colon - 1),
+        None => (start, len),
+    }
+}
 
 fn reply_to(found: &Envelope) -> ReplyTo {
     ReplyTo { id: u64::from(found.seqid), token: reply::token(found.transport, found.encoding) }

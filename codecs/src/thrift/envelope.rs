@@ -240,6 +240,27 @@ fn fits(envelope: &Envelope, end: usize, head: usize) -> Result<(), Stop> {
     within(end, head)
 }
 
+/// Whom to answer where the message cannot be read, refused at byte `at`: as far as its
+/// first bytes tell. Nobody where it may be a one-way call.
+pub(super) fn asker(buf: &[u8], at: usize) -> Option<(Transport, Encoding, u32)> {
+    let (transport, message) = match buf {
+        [0x80 | 0x82, ..] => (Transport::Unframed, buf),
+        [_, _, _, _, 0x0f, 0xff, ..] => {
+            let compact = at >= header::BLOCK && buf.get(header::BLOCK) == Some(&2);
+            let encoding = if compact { Encoding::Compact } else { Encoding::Binary };
+            return Some((Transport::Header, encoding, u32_at(buf, header::SEQID).ok()?));
+        }
+        [_, _, _, _, message @ ..] => (Transport::Framed, message),
+        _ => return None,
+    };
+    // An id that stands behind what was refused is not looked for.
+    match message {
+        [0x80, 0x01, _, kind, ..] if *kind != ONEWAY => Some((transport, Encoding::Binary, 0)),
+        [0x82, second, ..] if second >> 5 != ONEWAY => Some((transport, Encoding::Compact, 0)),
+        _ => None,
+    }
+}
+
 /// Whether a start of `end` bytes keeps to the head limit, however it arrives.
 pub(super) fn within(end: usize, head: usize) -> Result<(), Stop> {
     if end > head {

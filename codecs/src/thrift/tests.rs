@@ -4,7 +4,7 @@ use super::call::{Encoding, Message, Transport, read, text_field};
 use super::*;
 use crate::frame::{Body, Kind, Outcome};
 use crate::mutation::To;
-use crate::testing::{Transcript, assert_splits_agree};
+use crate::testing::{Transcript, assert_splits_agree, transcript};
 
 const WANTED: [&str; 7] =
     ["service", "method", "transport", "encoding", "seqid", "size", "header.tenant"];
@@ -99,14 +99,15 @@ fn an_error_is_an_exception_in_the_requests_own_form() {
             let all = all_cuts(Side::Request, &input);
             let seen = &all.messages[0];
             let note = seen.head.noted(&seen.bytes);
-            assert_eq!(note, b"S:find");
+            // As the servers' own replies: clients that compare names know no service's.
+            assert_eq!(note, b"find");
             for (fault, code) in [(Fault::NoRoute, 1), (Fault::Timeout, 6), (Fault::TooLarge, 7)] {
                 let mut out = Vec::new();
                 let to = seen.head.reply_to;
                 assert_eq!(Thrift.local_reply(to, note, fault, "why", &mut out), After::Keep);
                 let reply = read(&out).expect("a message");
                 assert_eq!((reply.kind, reply.seqid), (3, 9));
-                assert_eq!(reply.name, b"S:find");
+                assert_eq!(reply.name, b"find");
                 assert_eq!((reply.transport, reply.encoding), (transport, encoding));
                 let wire = if encoding == Encoding::Compact { code * 2 } else { code };
                 assert_eq!(reply.body[reply.body.len() - 2], wire);
@@ -232,6 +233,52 @@ fn input_is_bounded() {
         ErrorKind::Malformed
     );
     assert_eq!(refused(b"\0\0\0\x10\x80\x01\0\x05"), ErrorKind::Malformed);
+}
+
+#[test]
+fn a_message_that_cannot_be_read_is_answered_in_its_own_form() {
+    let changed = |transport, encoding, at: usize, to| {
+        let mut bytes = message(transport, encoding, 1, "find", 9);
+        bytes[at] = to;
+        bytes
+    };
+    let (framed, unframed, header) = (Transport::Framed, Transport::Unframed, Transport::Header);
+    let (binary, compact) = (Encoding::Binary, Encoding::Compact);
+    // What is wrong, the sequence id answered, and the exception's type.
+    let cases = [
+        (changed(framed, binary, 7, 9), framed, binary, 0, 7),
+        (changed(framed, binary, 10, 1), framed, binary, 0, 7),
+        (changed(framed, compact, 7, 90), framed, compact, 0, 7),
+        (changed(unframed, binary, 5, 1), unframed, binary, 0, 7),
+        (changed(unframed, compact, 1, 0x22), unframed, compact, 0, 7),
+        (changed(unframed, compact, 8, 0x1f), unframed, compact, 9, 7),
+        // The size of the block comes before what it says of the encoding.
+        (changed(header, compact, 12, 90), header, binary, 9, 7),
+        (changed(header, binary, 15, 1), header, binary, 9, 10),
+        (changed(header, compact, 15, 1), header, compact, 9, 10),
+        (changed(header, compact, 14, 7), header, binary, 9, 10),
+    ];
+    for (input, transport, encoding, seqid, code) in cases {
+        for cuts in [vec![], (0..input.len()).collect()] {
+            let codec = Thrift.compile(&Limits::default(), &Interest::default());
+            let interest = Interest::default();
+            let error = transcript(codec.as_ref(), &interest, Side::Request, &input, &cuts).error;
+            let mut out = Vec::new();
+            Thrift.reject(&error.expect("refused"), &mut out);
+            let reply = read(&out).unwrap_or_else(|| panic!("no reply to {input:02x?}"));
+            assert_eq!((reply.kind, reply.seqid), (3, seqid), "{input:02x?}");
+            assert_eq!((reply.transport, reply.encoding), (transport, encoding), "{input:02x?}");
+            let wire = if encoding == compact { code * 2 } else { code };
+            assert_eq!(reply.body[reply.body.len() - 2], wire, "{input:02x?}");
+        }
+        // Servers are not answered.
+        let error = decode(Side::Reply, &Limits::default(), &input, &[]).error;
+        assert!(error.is_none_or(|error| error.reply_to.is_none()));
+    }
+    let mut oneway = message(framed, binary, 4, "find", 9);
+    oneway[10] = 1;
+    let error = decode(Side::Request, &Limits::default(), &oneway, &[]).error.expect("refused");
+    assert_eq!(error.reply_to, None);
 }
 
 /// Every type once, nested, in the binary encoding; and the same in compact.
