@@ -3,7 +3,8 @@
 # again: what is there already is left alone, and that takes a second.
 #
 #   apt  redis-server redis-tools nginx wrk curl haproxy nutcracker, python3, nodejs
-#   pip  in .peers/venv   redis-py
+#        openssl, nghttp2-client nghttp2-server
+#   pip  in .peers/venv   redis-py, grpcio, websockets, h2, wsproto, hypercorn
 #   npm  in .peers/node   hessian.js, dubbo-remoting
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -40,6 +41,9 @@ need wrk wrk
 need curl curl
 need haproxy haproxy
 need nutcracker nutcracker
+need openssl openssl
+need nghttp nghttp2-client
+need nghttpd nghttp2-server
 need python3 python3
 need node nodejs
 need npm npm

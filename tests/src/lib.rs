@@ -10,13 +10,16 @@
 //! servers' own addresses. What holds then and not through the proxy is the
 //! proxy's fault; what fails in both is the test's.
 
+pub mod certs;
 pub mod load;
 pub mod peers;
 pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod relay;
 
+pub use certs::Authority;
 pub use peers::{Backend, DubboServer, Nginx, RedisServer};
 pub use proxy::{Config, Proxy};
 pub use raw::Raw;

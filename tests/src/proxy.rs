@@ -15,6 +15,7 @@ use crate::{direct, ports};
 #[derive(Default)]
 pub struct Config {
     head: String,
+    listener: String,
     clusters: String,
     routes: String,
     upstreams: Vec<(&'static str, SocketAddr)>,
@@ -36,6 +37,14 @@ impl Config {
     pub fn section(mut self, toml: &str) -> Self {
         self.clusters.push_str(toml);
         self.clusters.push('\n');
+        self
+    }
+
+    /// Further lines of the listener's table.
+    #[must_use]
+    pub fn listener(mut self, toml: &str) -> Self {
+        self.listener.push_str(toml);
+        self.listener.push('\n');
         self
     }
 
@@ -95,7 +104,10 @@ impl Proxy {
         let address = ports::free();
         let directory = tempfile::tempdir().expect("a temporary directory");
         let process = (!direct()).then(|| {
-            let listener = format!("\n[[listener]]\nname = \"edge\"\naddress = \"{address}\"\n");
+            let listener = format!(
+                "\n[[listener]]\nname = \"edge\"\naddress = \"{address}\"\n{}",
+                config.listener
+            );
             let text = [config.head.as_str(), &listener, &config.clusters, &config.routes].concat();
             let file = directory.path().join("polyport.toml");
             std::fs::write(&file, text).expect("writing the config");
@@ -129,6 +141,11 @@ impl Proxy {
     /// The most memory it ever held, in bytes; 0 where there is no proxy.
     pub fn peak_memory(&self) -> u64 {
         self.process.as_ref().map_or(0, Process::peak_memory)
+    }
+
+    /// The memory it holds now, in bytes; 0 where there is no proxy.
+    pub fn memory(&self) -> u64 {
+        self.process.as_ref().map_or(0, Process::memory)
     }
 
     /// Sends SIGTERM.
