@@ -11,6 +11,7 @@
 //! proxy's fault; what fails in both is the test's.
 
 pub mod certs;
+pub mod haproxy;
 pub mod load;
 pub mod peers;
 pub mod ports;
@@ -20,6 +21,7 @@ pub mod raw;
 pub mod relay;
 
 pub use certs::Authority;
+pub use haproxy::Haproxy;
 pub use peers::{Backend, DubboServer, Nginx, RedisServer};
 pub use proxy::{Config, Proxy};
 pub use raw::Raw;
