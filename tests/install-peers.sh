@@ -11,6 +11,8 @@
 #   apt  redis-server redis-tools nginx wrk curl haproxy nutcracker thrift-compiler,
 #        python3, nodejs
 #   pip  in .peers/venv   redis-py, Apache Thrift
+#        openssl, nghttp2-client nghttp2-server
+#   pip  in .peers/venv   redis-py, grpcio, websockets, h2, wsproto, hypercorn
 #   npm  in .peers/node   hessian.js, dubbo-remoting
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -52,6 +54,9 @@ need nutcracker nutcracker
 need mosquitto mosquitto
 need mosquitto_pub mosquitto-clients
 need thrift thrift-compiler
+need openssl openssl
+need nghttp nghttp2-client
+need nghttpd nghttp2-server
 need python3 python3
 need node nodejs
 need npm npm

@@ -10,6 +10,8 @@
 //! servers' own addresses. What holds then and not through the proxy is the
 //! proxy's fault; what fails in both is the test's.
 
+pub mod certs;
+pub mod haproxy;
 pub mod load;
 pub mod mqtt;
 pub mod peers;
@@ -17,9 +19,12 @@ pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod relay;
 
 pub use peers::{Backend, BoltServer, DubboServer, Nginx, RedisServer};
 pub use mqtt::MosquittoServer;
+pub use certs::Authority;
+pub use haproxy::Haproxy;
 pub use peers::{Backend, DubboServer, Nginx, RedisServer};
 pub use peers::{Backend, DubboServer, Nginx, RedisServer, ThriftServer};
 pub use proxy::{Config, Proxy};

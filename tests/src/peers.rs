@@ -12,7 +12,7 @@ use crate::ports;
 use crate::process::{Process, Running, root, run};
 
 /// A file that `tests/install-peers.sh` puts there.
-fn installed(path: &str) -> PathBuf {
+pub(crate) fn installed(path: &str) -> PathBuf {
     let path = root().join(".peers").join(path);
     assert!(path.exists(), "{} is missing; run tests/install-peers.sh", path.display());
     path
@@ -20,6 +20,7 @@ fn installed(path: &str) -> PathBuf {
 
 /// A program from the path, or from `/usr/sbin`, which users' paths leave out.
 pub(crate) fn program(name: &str) -> Command {
+pub fn program(name: &str) -> Command {
     let directories = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&directories)
         .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")])
@@ -40,6 +41,18 @@ fn python_command(script: &str, arguments: &[&str]) -> Command {
 /// A story of `tests/peers/python/SCRIPT`.
 pub fn python(script: &str, arguments: &[&str]) -> String {
     run(script, python_command(script, arguments))
+}
+
+/// The same, going on in the background.
+pub fn python_start(script: &str, arguments: &[&str]) -> Running {
+    Running::start(script, python_command(script, arguments))
+}
+
+pub(crate) fn python_command(script: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(installed("venv/bin/python"));
+    command.env("PYTHONUNBUFFERED", "1");
+    command.arg(root().join("tests/peers/python").join(script)).args(arguments);
+    command
 }
 
 fn node_command(script: &str, arguments: &[&str]) -> Command {
@@ -166,8 +179,15 @@ pub struct Nginx {
 impl Nginx {
     /// Starts one. `/index.html` is `hello\n`; `/count` tells connection and
     /// request number; `/none` is a 204; `/gzip.txt` comes chunked to those who
-    /// accept gzip; `/trickle.bin` comes slowly; `PUT /up/NAME` stores.
+    /// accept gzip; `/trickle.bin` comes slowly; `PUT /up/NAME` stores; `/who`
+    /// tells, a line each, what it knows of who asks.
     pub fn start() -> Self {
+        Self::with("", "")
+    }
+
+    /// The same with further lines in its server's block, such as another `listen`,
+    /// and further blocks, where `include locations.conf;` serves what it serves.
+    pub fn with(server: &str, blocks: &str) -> Self {
         let address = ports::free();
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path();
@@ -180,7 +200,9 @@ impl Nginx {
         fs::write(path.join("www/trickle.bin"), vec![b't'; 8 << 20]).expect("a file");
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("permissions");
         let file = path.join("nginx.conf");
-        fs::write(&file, nginx_config(address, path)).expect("the config");
+        fs::write(&file, nginx_config(address, path, server, blocks)).expect("the config");
+        let locations = LOCATIONS.replace("WWW", &path.join("www").display().to_string());
+        fs::write(path.join("locations.conf"), locations).expect("the locations");
         let process = Self::spawn(address, path);
         Self { address, process, directory }
     }
@@ -216,7 +238,29 @@ impl Nginx {
     }
 }
 
-fn nginx_config(address: SocketAddr, directory: &Path) -> String {
+const LOCATIONS: &str = r#"
+root WWW;
+location = /count { return 200 "$connection $connection_requests\n"; }
+location = /none { return 204; }
+location = /gzip.txt { gzip on; gzip_types text/plain; }
+location = /trickle.bin { limit_rate 256k; }
+location /up/ { dav_methods PUT DELETE; create_full_put_path on; }
+location = /who { return 200 "method=$request_method
+protocol=$server_protocol
+scheme=$scheme
+host=$host
+uri=$request_uri
+tls=$ssl_protocol
+sni=$ssl_server_name
+verify=$ssl_client_verify
+client=$ssl_client_s_dn
+proxied=$proxy_protocol_addr
+peer=$remote_addr
+forwarded=$http_x_forwarded_for
+"; }
+"#;
+
+fn nginx_config(address: SocketAddr, directory: &Path, server: &str, blocks: &str) -> String {
     let directory = directory.display();
     // One process, so that killing it is a crash of the whole server.
     format!(
@@ -237,16 +281,15 @@ http {{
     client_max_body_size 0;
     keepalive_requests 1000000;
     sendfile on;
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_session_cache shared:tests:1m;
     if_modified_since before;
     server {{
         listen {address} backlog=4096;
-        root {directory}/www;
-        location = /count {{ return 200 \"$connection $connection_requests\\n\"; }}
-        location = /none {{ return 204; }}
-        location = /gzip.txt {{ gzip on; gzip_types text/plain; }}
-        location = /trickle.bin {{ limit_rate 256k; }}
-        location /up/ {{ dav_methods PUT DELETE; create_full_put_path on; }}
+        {server}
+        include {directory}/locations.conf;
     }}
+    {blocks}
 }}
 "
     )

@@ -151,12 +151,17 @@ pub struct Running {
 
 impl Running {
     /// Starts it.
-    pub fn start(name: &str, mut command: Command) -> Self {
+    pub fn start(name: &str, command: Command) -> Self {
+        Self::fed(name, command, Stdio::null())
+    }
+
+    /// Starts it with something to read.
+    pub fn fed(name: &str, mut command: Command, stdin: Stdio) -> Self {
         // Files, not pipes: nobody has to read them while the client runs.
         let stdout = tempfile::tempfile().expect("a temporary file");
         let stderr = tempfile::tempfile().expect("a temporary file");
         let child = command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(stdout.try_clone().expect("a second handle"))
             .stderr(stderr.try_clone().expect("a second handle"))
             .spawn()

@@ -48,6 +48,14 @@ impl Config {
         self
     }
 
+    /// Further lines of the listener's table.
+    #[must_use]
+    pub fn listener(mut self, toml: &str) -> Self {
+        self.listener.push_str(toml);
+        self.listener.push('\n');
+        self
+    }
+
     /// A cluster of one endpoint; `more` are further lines of its table.
     #[must_use]
     pub fn cluster(mut self, name: &str, address: SocketAddr, more: &str) -> Self {
@@ -118,6 +126,11 @@ impl Proxy {
             let parts =
                 [&config.head, &listener, &config.listener, &config.clusters, &config.routes];
             let text: String = parts.into_iter().map(String::as_str).collect();
+            let listener = format!(
+                "\n[[listener]]\nname = \"edge\"\naddress = \"{address}\"\n{}",
+                config.listener
+            );
+            let text = [config.head.as_str(), &listener, &config.clusters, &config.routes].concat();
             let file = directory.path().join("polyport.toml");
             std::fs::write(&file, text).expect("writing the config");
             let mut command = Command::new(binary());
@@ -150,6 +163,11 @@ impl Proxy {
     /// The most memory it ever held, in bytes; 0 where there is no proxy.
     pub fn peak_memory(&self) -> u64 {
         self.process.as_ref().map_or(0, Process::peak_memory)
+    }
+
+    /// The memory it holds now, in bytes; 0 where there is no proxy.
+    pub fn memory(&self) -> u64 {
+        self.process.as_ref().map_or(0, Process::memory)
     }
 
     /// Sends SIGTERM.
