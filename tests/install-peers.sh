@@ -2,18 +2,10 @@
 # Installs the real servers and clients that the tests talk to. Safe to run
 # again: what is there already is left alone, and that takes a second.
 #
-#   apt  redis-server redis-tools nginx wrk curl haproxy nutcracker, python3, nodejs
-#   pip  in .peers/venv   redis-py
-#   npm  in .peers/node   hessian.js, dubbo-remoting, sofa-bolt-node, sofa-rpc-node, protobufjs
-#   apt  redis-server redis-tools nginx wrk curl haproxy nutcracker mosquitto, python3, nodejs
-#   pip  in .peers/venv   redis-py, paho-mqtt
-#   npm  in .peers/node   hessian.js, dubbo-remoting, mqtt
-#   apt  redis-server redis-tools nginx wrk curl haproxy nutcracker thrift-compiler,
-#        python3, nodejs
-#   pip  in .peers/venv   redis-py, Apache Thrift
-#        openssl, nghttp2-client nghttp2-server
-#   pip  in .peers/venv   redis-py, grpcio, websockets, h2, wsproto, hypercorn
-#   npm  in .peers/node   hessian.js, dubbo-remoting
+#   apt  redis-server redis-tools mosquitto mosquitto-clients nginx wrk curl openssl
+#        haproxy nutcracker nghttp2-client nghttp2-server thrift-compiler, python3, nodejs
+#   pip  in .peers/venv   tests/peers/python/requirements.txt
+#   npm  in .peers/node   tests/peers/node/package.json
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

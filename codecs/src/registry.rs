@@ -21,7 +21,6 @@ impl Registry {
                 &crate::bolt::Bolt,
                 &crate::tls::Tls,
                 &crate::http::Http,
-                &crate::http::Http,
                 &crate::mqtt::Mqtt,
                 &crate::redis::Redis,
             ],

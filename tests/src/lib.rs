@@ -10,6 +10,7 @@
 //! servers' own addresses. What holds then and not through the proxy is the
 //! proxy's fault; what fails in both is the test's.
 
+pub mod bolt;
 pub mod certs;
 pub mod haproxy;
 pub mod load;
@@ -20,15 +21,16 @@ pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod relay;
+pub mod thrift;
 
-pub use peers::{Backend, BoltServer, DubboServer, Nginx, RedisServer};
-pub use mqtt::MosquittoServer;
+pub use bolt::BoltServer;
 pub use certs::Authority;
 pub use haproxy::Haproxy;
+pub use mqtt::MosquittoServer;
 pub use peers::{Backend, DubboServer, Nginx, RedisServer};
-pub use peers::{Backend, DubboServer, Nginx, RedisServer, ThriftServer};
 pub use proxy::{Config, Proxy};
 pub use raw::Raw;
+pub use thrift::ThriftServer;
 
 use std::time::Duration;
 

@@ -19,7 +19,6 @@ pub(crate) fn installed(path: &str) -> PathBuf {
 }
 
 /// A program from the path, or from `/usr/sbin`, which users' paths leave out.
-pub(crate) fn program(name: &str) -> Command {
 pub fn program(name: &str) -> Command {
     let directories = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&directories)
@@ -27,15 +26,6 @@ pub fn program(name: &str) -> Command {
         .map(|directory| directory.join(name))
         .find(|path| path.is_file());
     Command::new(found.unwrap_or_else(|| panic!("{name} is missing; run tests/install-peers.sh")))
-}
-
-fn python_command(script: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(installed("venv/bin/python"));
-    command
-        .env("PYTHONPATH", installed("thrift"))
-        .arg(root().join("tests/peers/python").join(script))
-        .args(arguments);
-    command
 }
 
 /// A story of `tests/peers/python/SCRIPT`.
@@ -50,7 +40,7 @@ pub fn python_start(script: &str, arguments: &[&str]) -> Running {
 
 pub(crate) fn python_command(script: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(installed("venv/bin/python"));
-    command.env("PYTHONUNBUFFERED", "1");
+    command.env("PYTHONUNBUFFERED", "1").env("PYTHONPATH", installed("thrift"));
     command.arg(root().join("tests/peers/python").join(script)).args(arguments);
     command
 }
@@ -296,7 +286,12 @@ http {{
 }
 
 /// A node process that prints `ready` when it serves.
-fn serve(name: &'static str, script: &str, address: SocketAddr, directory: &TempDir) -> Process {
+pub(crate) fn serve(
+    name: &'static str,
+    script: &str,
+    address: SocketAddr,
+    directory: &TempDir,
+) -> Process {
     let port = address.port().to_string();
     let mut process = Process::start(name, node_command(script, &[&port]), directory.path());
     process.wait_for("line saying it is ready", |process| process.log().contains("ready"));
@@ -371,113 +366,4 @@ pub fn dubbo_start(address: SocketAddr, story: &str, arguments: &[&str]) -> Runn
     let mut all = vec![port.as_str(), story];
     all.extend_from_slice(arguments);
     node_start("dubbo-client.js", &all)
-}
-
-/// A SOFARPC server with an implementation of SOFABolt that is not ours. See `bolt-server.js`.
-pub struct BoltServer {
-    /// Where it listens.
-    pub address: SocketAddr,
-/// The forms of Thrift that are detected, as `thrift_wires.py` names them.
-pub const WIRES: [&str; 6] = [
-    "framed/binary",
-    "framed/compact",
-    "buffered/binary",
-    "buffered/compact",
-    "header/binary",
-    "header/compact",
-];
-
-/// Thrift servers in one process, a port for each form. See `thrift_server.py`.
-pub struct ThriftServer {
-    /// Each form, and where it is served.
-    pub wires: Vec<(&'static str, SocketAddr)>,
-    mode: &'static str,
-    process: Process,
-    directory: TempDir,
-}
-
-impl BoltServer {
-    /// Starts one.
-    pub fn start() -> Self {
-        let (address, directory) = (ports::free(), tempfile::tempdir().expect("a directory"));
-        let process = serve("bolt-server", "bolt-server.js", address, &directory);
-        Self { address, process, directory }
-impl ThriftServer {
-    /// Starts one for these forms, in a mode of `thrift_server.py`.
-    pub fn start(mode: &'static str, wires: &[&'static str]) -> Self {
-        let wires: Vec<_> = wires.iter().map(|&wire| (wire, ports::free())).collect();
-        let directory = tempfile::tempdir().expect("a directory");
-        let process = Self::spawn(mode, &wires, &directory);
-        Self { wires, mode, process, directory }
-    }
-
-    fn spawn(mode: &str, wires: &[(&'static str, SocketAddr)], directory: &TempDir) -> Process {
-        let ports: Vec<String> = wires
-            .iter()
-            .map(|(wire, address)| format!("{mode}:{wire}={}", address.port()))
-            .collect();
-        let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
-        let command = python_command("thrift_server.py", &ports);
-        let mut process = Process::start("thrift-server", command, directory.path());
-        process.wait_for("lines saying it is ready", |process| {
-            process.log().matches("ready").count() == ports.len()
-        });
-        process
-    }
-
-    /// Where the first of its forms is served.
-    pub fn address(&self) -> SocketAddr {
-        self.wires[0].1
-    }
-
-    /// The same as text, without the host.
-    pub fn port(&self) -> String {
-        self.address().port().to_string()
-    }
-
-    /// Kills it on the spot.
-    pub fn kill(&mut self) {
-        self.process.kill();
-    }
-
-    /// Starts it again where it was.
-    pub fn restart(&mut self) {
-        self.process.kill();
-        // A log of its own, so that the first one's `ready` is not taken for this one's.
-        let directory = tempfile::tempdir().expect("a directory");
-        self.process = serve("bolt-server", "bolt-server.js", self.address, &directory);
-        self.process = Self::spawn(self.mode, &self.wires, &directory);
-        self.directory = directory;
-    }
-}
-
-/// A story of `bolt-client.js` against `address`.
-pub fn bolt(address: SocketAddr, story: &str, arguments: &[&str]) -> String {
-    bolt_start(address, story, arguments).succeed()
-}
-
-/// The same, going on in the background.
-pub fn bolt_start(address: SocketAddr, story: &str, arguments: &[&str]) -> Running {
-    let port = address.port().to_string();
-    let mut all = vec![port.as_str(), story];
-    all.extend_from_slice(arguments);
-    node_start("bolt-client.js", &all)
-/// A story of `thrift_stories.py`, told in each of the forms.
-pub fn thrift(story: &str, wires: &[(&str, SocketAddr)], arguments: &[&str]) -> String {
-    run(story, thrift_command(story, wires, arguments))
-}
-
-/// The same, going on in the background.
-pub fn thrift_start(story: &str, wires: &[(&str, SocketAddr)], arguments: &[&str]) -> Running {
-    Running::start(story, thrift_command(story, wires, arguments))
-}
-
-fn thrift_command(story: &str, wires: &[(&str, SocketAddr)], arguments: &[&str]) -> Command {
-    let wires: Vec<String> =
-        wires.iter().map(|(wire, address)| format!("{wire}={}", address.port())).collect();
-    let mut all = vec![story];
-    all.extend(wires.iter().map(String::as_str));
-    all.push("--");
-    all.extend_from_slice(arguments);
-    python_command("thrift_stories.py", &all)
 }

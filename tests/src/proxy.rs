@@ -32,14 +32,6 @@ impl Config {
         Self { head: "workers = 2\n".to_owned(), ..Self::default() }
     }
 
-    /// Further lines of the listener's table.
-    #[must_use]
-    pub fn listener(mut self, toml: &str) -> Self {
-        self.listener.push_str(toml);
-        self.listener.push('\n');
-        self
-    }
-
     /// Top-level text, such as a `[defaults]` table.
     #[must_use]
     pub fn section(mut self, toml: &str) -> Self {
@@ -122,10 +114,6 @@ impl Proxy {
         let address = ports::free();
         let directory = tempfile::tempdir().expect("a temporary directory");
         let process = (!direct()).then(|| {
-            let listener = format!("\n[[listener]]\nname = \"edge\"\naddress = \"{address}\"\n");
-            let parts =
-                [&config.head, &listener, &config.listener, &config.clusters, &config.routes];
-            let text: String = parts.into_iter().map(String::as_str).collect();
             let listener = format!(
                 "\n[[listener]]\nname = \"edge\"\naddress = \"{address}\"\n{}",
                 config.listener

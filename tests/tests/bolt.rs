@@ -4,7 +4,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use polyport_tests::peers::{bolt, bolt_start};
+use polyport_tests::bolt::{bolt, bolt_start};
 use polyport_tests::{BoltServer, Config, Proxy, Raw, direct};
 
 /// One worker and one connection to the server, shared by all callers.

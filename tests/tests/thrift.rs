@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use polyport_codecs::thrift::call::{Encoding, Message, Read, Transport, read, text_field};
 use polyport_tests::load::Tally;
-use polyport_tests::peers::{WIRES, thrift, thrift_start};
+use polyport_tests::thrift::{WIRES, thrift, thrift_start};
 use polyport_tests::{Config, Proxy, Raw, ThriftServer, direct};
 
 /// The forms whose servers can answer out of turn: an unframed connection is read
