@@ -12,6 +12,7 @@
 
 pub mod certs;
 pub mod haproxy;
+pub mod http2;
 pub mod load;
 pub mod peers;
 pub mod ports;

@@ -286,9 +286,16 @@ http {{
 }
 
 /// A node process that prints `ready` when it serves.
-fn serve(name: &'static str, script: &str, address: SocketAddr, directory: &TempDir) -> Process {
+fn serve(
+    name: &'static str,
+    script: &str,
+    address: SocketAddr,
+    more: &[&str],
+    directory: &TempDir,
+) -> Process {
     let port = address.port().to_string();
-    let mut process = Process::start(name, node_command(script, &[&port]), directory.path());
+    let arguments = [&[port.as_str()], more].concat();
+    let mut process = Process::start(name, node_command(script, &arguments), directory.path());
     process.wait_for("line saying it is ready", |process| process.log().contains("ready"));
     process
 }
@@ -305,8 +312,17 @@ pub struct Backend {
 impl Backend {
     /// Starts one.
     pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same, speaking HTTP/2 and nothing else.
+    pub fn http2() -> Self {
+        Self::with(&["h2"])
+    }
+
+    fn with(more: &[&str]) -> Self {
         let (address, directory) = (ports::free(), tempfile::tempdir().expect("a directory"));
-        let process = serve("http-server", "http-server.js", address, &directory);
+        let process = serve("http-server", "http-server.js", address, more, &directory);
         Self { address, process, _directory: directory }
     }
 
@@ -328,7 +344,7 @@ impl DubboServer {
     /// Starts one.
     pub fn start() -> Self {
         let (address, directory) = (ports::free(), tempfile::tempdir().expect("a directory"));
-        let process = serve("dubbo-server", "dubbo-server.js", address, &directory);
+        let process = serve("dubbo-server", "dubbo-server.js", address, &[], &directory);
         Self { address, process, directory }
     }
 
@@ -342,7 +358,7 @@ impl DubboServer {
         self.process.kill();
         // A log of its own, so that the first one's `ready` is not taken for this one's.
         let directory = tempfile::tempdir().expect("a directory");
-        self.process = serve("dubbo-server", "dubbo-server.js", self.address, &directory);
+        self.process = serve("dubbo-server", "dubbo-server.js", self.address, &[], &directory);
         self.directory = directory;
     }
 }
