@@ -11,6 +11,7 @@
 //! proxy's fault; what fails in both is the test's.
 
 pub mod certs;
+pub mod grpc;
 pub mod haproxy;
 pub mod http2;
 pub mod load;
@@ -22,6 +23,7 @@ pub mod raw;
 pub mod relay;
 
 pub use certs::Authority;
+pub use grpc::GrpcServer;
 pub use haproxy::Haproxy;
 pub use peers::{Backend, DubboServer, Nginx, RedisServer};
 pub use proxy::{Config, Proxy};

@@ -196,7 +196,7 @@ class Wire:
                 stream.window += more
         elif kind == RST_STREAM and stream:
             (stream.reset,) = struct.unpack(">I", payload)
-        elif kind == HEADERS and stream:
+        elif kind == HEADERS:
             payload = unpadded(flags, payload)
             if flags & PRIORITISED:
                 payload = payload[5:]
@@ -204,8 +204,11 @@ class Wire:
                 kind, more, same, rest = self.read()
                 assert kind == CONTINUATION and same == number
                 payload, flags = payload + rest, flags | (more & END_HEADERS)
-            self.fields(stream, self.decoder.decode(payload))
-            stream.ended |= bool(flags & END_STREAM)
+            # Decoded whoever it is for: the table must be kept.
+            fields = self.decoder.decode(payload)
+            if stream:
+                self.fields(stream, fields)
+                stream.ended |= bool(flags & END_STREAM)
         elif kind == DATA:
             if stream:
                 stream.body += unpadded(flags, payload)
