@@ -2,10 +2,10 @@
 # Installs the real servers and clients that the tests talk to. Safe to run
 # again: what is there already is left alone, and that takes a second.
 #
-#   apt  redis-server redis-tools nginx wrk curl haproxy nutcracker, python3, nodejs
-#        openssl, nghttp2-client nghttp2-server
-#   pip  in .peers/venv   redis-py, grpcio, websockets, h2, wsproto, hypercorn
-#   npm  in .peers/node   hessian.js, dubbo-remoting
+#   apt  redis-server redis-tools mosquitto mosquitto-clients nginx wrk curl openssl
+#        haproxy nutcracker nghttp2-client nghttp2-server thrift-compiler, python3, nodejs
+#   pip  in .peers/venv   tests/peers/python/requirements.txt
+#   npm  in .peers/node   tests/peers/node/package.json
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -37,10 +37,15 @@ need() { have "$1" || missing+=("$2"); }
 need redis-server redis-server
 need redis-benchmark redis-tools
 need nginx nginx
+# Carries MQTT for comparison; a package of its own in Debian.
+[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || missing+=(libnginx-mod-stream)
 need wrk wrk
 need curl curl
 need haproxy haproxy
 need nutcracker nutcracker
+need mosquitto mosquitto
+need mosquitto_pub mosquitto-clients
+need thrift thrift-compiler
 need openssl openssl
 need nghttp nghttp2-client
 need nghttpd nghttp2-server
@@ -70,6 +75,15 @@ if ! cmp -s "$node_wanted" .peers/node/stamp; then
     cp tests/peers/node/package.json "$node_wanted" .peers/node/
     npm ci --prefix .peers/node --silent --no-audit --no-fund --ignore-scripts
     cp "$node_wanted" .peers/node/stamp
+fi
+
+# The compiler's classes for Python, from the services of the tests.
+thrift_wanted=tests/peers/thrift/stories.thrift
+if ! cmp -s "$thrift_wanted" .peers/thrift/stamp; then
+    say "thrift: $thrift_wanted"
+    mkdir -p .peers/thrift
+    thrift --gen py -out .peers/thrift "$thrift_wanted"
+    cp "$thrift_wanted" .peers/thrift/stamp
 fi
 
 say "all peers are there"

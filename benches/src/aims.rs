@@ -36,13 +36,22 @@ const fn aim(workload: Workload, depth: usize, peer: Peer, at_most: f64, stage: 
 }
 
 /// All aims.
-pub const AIMS: [Aim; 12] = [
+pub const AIMS: [Aim; 20] = [
     aim(Workload::Redis, 1, Peer::Twemproxy, 1.2, Stage::First),
     aim(Workload::Dubbo, 1, Peer::Haproxy, 0.8, Stage::First),
+    aim(Workload::Thrift, 1, Peer::Haproxy, 0.8, Stage::First),
+    aim(Workload::Bolt, 1, Peer::Haproxy, 0.8, Stage::First),
+    aim(Workload::Mqtt, 1, Peer::Nginx, 1.1, Stage::First),
     aim(Workload::Http, 1, Peer::Nginx, 1.2, Stage::First),
+    // Both: the better of the two.
+    aim(Workload::Http2, 1, Peer::Nginx, 1.0, Stage::First),
+    aim(Workload::Http2, 1, Peer::Haproxy, 1.0, Stage::First),
     aim(Workload::Redis, 16, Peer::Twemproxy, 0.7, Stage::First),
     aim(Workload::Dubbo, 16, Peer::Haproxy, 2.0, Stage::First),
     aim(Workload::Dubbo, 16, Peer::Envoy, 1.0 / 8.0, Stage::First),
+    aim(Workload::Thrift, 16, Peer::Haproxy, 2.0, Stage::First),
+    aim(Workload::Bolt, 16, Peer::Haproxy, 2.0, Stage::First),
+    aim(Workload::Mqtt, 16, Peer::Nginx, 2.0, Stage::First),
     aim(Workload::Redis, 1, Peer::Twemproxy, 0.9, Stage::Final),
     aim(Workload::Dubbo, 1, Peer::Haproxy, 0.5, Stage::Final),
     aim(Workload::Http, 1, Peer::Nginx, 0.9, Stage::Final),
@@ -86,7 +95,7 @@ impl std::fmt::Display for Verdict {
         };
         write!(
             f,
-            "{stage}: {:<5} depth {depth:<2} <= {at_most:<5.3} x {:<9}  ",
+            "{stage}: {:<6} depth {depth:<2} <= {at_most:<5.3} x {:<9}  ",
             workload.name(),
             peer.name()
         )?;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::answer::Answer;
 use crate::detect::Probe;
 use crate::error::DecodeError;
 use crate::frame::{Exchange, Fault, Head, Profile, ReplyTo, Step};
@@ -66,6 +67,21 @@ pub struct Hop {
     pub plain_body: bool,
 }
 
+impl Hop {
+    /// A hop of which nothing is known.
+    pub const fn neutral(side: Side) -> Self {
+        Self {
+            side,
+            id: None,
+            source: None,
+            secure: false,
+            request: ReplyTo { id: 0, token: 0 },
+            close: false,
+            plain_body: false,
+        }
+    }
+}
+
 /// What becomes of the downstream connection after a local reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum After {
@@ -86,6 +102,13 @@ pub trait Protocol: Send + Sync + 'static {
     /// What the first bytes of a connection say. Pure; may be called again with
     /// more bytes, and must then not contradict an earlier `No` or `Yes`.
     fn probe(&self, prefix: &[u8]) -> Probe;
+
+    /// Whether a connection that begins so carries many streams (HTTP/2): each is
+    /// then a connection of its own to the engine, decoded by
+    /// [`Codec::stream_decoder`]. As pure and as steady as [`Protocol::probe`].
+    fn streams(&self, _prefix: &[u8]) -> Probe {
+        Probe::No
+    }
 
     /// How requests and replies pair up.
     fn exchange(&self) -> Exchange;
@@ -135,6 +158,13 @@ pub trait Protocol: Send + Sync + 'static {
         out: &mut Vec<u8>,
     ) -> After;
 
+    /// Appends the direct answer that a route gives to a request; `None`, with
+    /// nothing appended, where the protocol has no such answers: configs that ask
+    /// for them are refused when they load.
+    fn respond(&self, _to: ReplyTo, _answer: &Answer<'_>, _out: &mut Vec<u8>) -> Option<After> {
+        None
+    }
+
     /// [`Exchange::Session`]: appends the last words to a client whose session,
     /// opened by `opened`, the proxy has to end. By default none.
     fn farewell(&self, _opened: ReplyTo, _fault: Fault, _out: &mut Vec<u8>) {}
@@ -158,6 +188,12 @@ pub trait Protocol: Send + Sync + 'static {
     /// Configs that ask for more are refused when they load.
     fn mutable(&self) -> &'static [Mutable] {
         &[]
+    }
+
+    /// Why a key that [`Protocol::mutable`] seems to include cannot be changed all
+    /// the same, and what to do instead; `None` where it can. Configs ask when they load.
+    fn immutable(&self, _key: &str) -> Option<&'static str> {
+        None
     }
 
     /// Appends a head as [`Protocol::relay`] does, with `changes` made to it.
@@ -195,6 +231,13 @@ pub trait Protocol: Send + Sync + 'static {
 pub trait Codec: Send + Sync {
     /// A decoder for one direction of one connection.
     fn decoder(&self, side: Side) -> Box<dyn Decoder>;
+
+    /// A decoder for the requests of one stream of a connection that carries
+    /// many (HTTP/2), which the proxy writes as HTTP/1.1 text. By default that of
+    /// any request.
+    fn stream_decoder(&self) -> Box<dyn Decoder> {
+        self.decoder(Side::Request)
+    }
 }
 
 /// Finds messages in one direction of one connection. Owns parse state only,

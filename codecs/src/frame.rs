@@ -44,6 +44,9 @@ pub struct Head {
     /// From this message on, silence of its sender for longer than so many
     /// milliseconds ends the connection (MQTT's keep-alive); 0: as before.
     pub patience: u32,
+    /// Requests only: the sender waits for so many milliseconds and no longer, as the
+    /// message says; 0: it does not say.
+    pub timeout: u32,
 }
 
 impl Head {
@@ -66,6 +69,7 @@ impl Head {
             idempotent: false,
             note: (0, 0),
             patience: 0,
+            timeout: 0,
         }
     }
 }

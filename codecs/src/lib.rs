@@ -15,6 +15,7 @@
 //! Read on: [`codec`] (the contract), [`frame`] (the vocabulary), [`detect`],
 //! then one protocol's folder, say [`dubbo`].
 
+pub mod answer;
 pub mod codec;
 pub mod detect;
 pub mod error;
@@ -28,11 +29,17 @@ pub mod shared;
 pub mod testing;
 pub mod tokio_codec;
 
+pub mod bolt;
 pub mod dubbo;
 pub mod hessian;
 pub mod http;
+pub mod mqtt;
+pub mod proxy_protocol;
 pub mod redis;
+pub mod thrift;
+pub mod tls;
 
+pub use answer::Answer;
 pub use codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side};
 pub use detect::{CERTAIN, Detection, Probe, detect};
 pub use error::{DecodeError, ErrorKind};

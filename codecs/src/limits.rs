@@ -26,6 +26,9 @@ pub struct Limits {
     pub request_line: usize,
     /// HTTP: header fields of one head. Default 100, as Apache and Envoy.
     pub headers: usize,
+    /// Thrift: whether the old binary encoding, without a version word, is accepted. It
+    /// cannot be detected: a listener that serves it names `thrift`. Default false.
+    pub thrift_old_binary: bool,
 }
 
 impl Default for Limits {
@@ -39,6 +42,7 @@ impl Default for Limits {
             body: u64::MAX,
             request_line: 8 << 10,
             headers: 100,
+            thrift_old_binary: false,
         }
     }
 }

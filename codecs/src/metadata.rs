@@ -96,6 +96,11 @@ impl Metadata {
         self.put(slot, Value::Static(text));
     }
 
+    /// The message has no such value after all.
+    pub fn unset(&mut self, slot: Slot) {
+        self.put(slot, Value::Absent);
+    }
+
     /// The value had to be computed (lower-cased, joined, unescaped); it is copied.
     pub fn set_text(&mut self, slot: Slot, text: &[u8]) {
         let value = self.compute(text);

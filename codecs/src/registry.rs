@@ -14,7 +14,17 @@ pub struct Registry {
 impl Registry {
     /// Every protocol of this crate: one line each.
     pub fn builtin() -> Self {
-        Self { protocols: vec![&crate::dubbo::Dubbo, &crate::http::Http, &crate::redis::Redis] }
+        Self {
+            protocols: vec![
+                &crate::dubbo::Dubbo,
+                &crate::thrift::Thrift,
+                &crate::bolt::Bolt,
+                &crate::tls::Tls,
+                &crate::http::Http,
+                &crate::mqtt::Mqtt,
+                &crate::redis::Redis,
+            ],
+        }
     }
 
     /// No protocol at all, to be filled by [`Registry::with`].

@@ -1,7 +1,7 @@
 //! Checks that any codec's decoders must pass; for tests and fuzz targets, also
 //! of protocols that live outside this crate.
 
-use crate::codec::{Codec, Side};
+use crate::codec::{Codec, Decoder, Side};
 use crate::error::DecodeError;
 use crate::frame::{Body, Head, Step};
 use crate::interest::Interest;
@@ -48,7 +48,20 @@ pub fn transcript(
     input: &[u8],
     cuts: &[usize],
 ) -> Transcript {
-    let mut decoder = codec.decoder(side);
+    transcript_of(codec.decoder(side).as_mut(), interest, input, cuts)
+}
+
+/// [`transcript`] of a decoder that was made ready: told of requests, say.
+///
+/// # Panics
+/// As [`transcript`].
+#[allow(clippy::panic)]
+pub fn transcript_of(
+    decoder: &mut dyn Decoder,
+    interest: &Interest,
+    input: &[u8],
+    cuts: &[usize],
+) -> Transcript {
     let mut meta = Metadata::new(interest);
     let mut cuts: Vec<usize> = cuts.iter().copied().filter(|cut| *cut < input.len()).collect();
     cuts.push(input.len());
@@ -161,8 +174,22 @@ pub fn assert_splits_agree(
     input: &[u8],
     cuts: &[usize],
 ) -> Transcript {
-    let whole = transcript(codec, interest, side, input, &[]);
-    let split = transcript(codec, interest, side, input, cuts);
+    assert_decoders_agree(&|| codec.decoder(side), interest, input, cuts)
+}
+
+/// [`assert_splits_agree`] with decoders that `make` makes ready, each time alike.
+///
+/// # Panics
+/// As [`assert_splits_agree`].
+#[allow(clippy::panic)]
+pub fn assert_decoders_agree(
+    make: &dyn Fn() -> Box<dyn Decoder>,
+    interest: &Interest,
+    input: &[u8],
+    cuts: &[usize],
+) -> Transcript {
+    let whole = transcript_of(make().as_mut(), interest, input, &[]);
+    let split = transcript_of(make().as_mut(), interest, input, cuts);
     assert_eq!(
         whole.error.as_ref().map(|error| (error.kind, error.status)),
         split.error.as_ref().map(|error| (error.kind, error.status)),

@@ -12,7 +12,10 @@
 pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod limit;
 pub mod snapshot;
+mod streams;
+pub mod tls;
 pub mod worker;
 
 pub use worker::Proxy;

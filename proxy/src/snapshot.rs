@@ -6,8 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use polyport_codecs::{Codec, Interest, Limits, Protocol, Slot};
+use polyport_codecs::proxy_protocol::Version;
+use polyport_codecs::{Codec, Interest, Limits, Probe, Protocol, Slot};
 use polyport_router::{Split, Table};
+
+use crate::limit::Limit;
+use crate::tls::client::ClientTls;
+use crate::tls::server::ServerTls;
 
 /// Everything a worker needs to know.
 pub struct Snapshot {
@@ -44,6 +49,15 @@ pub struct Enabled {
     pub codec: Arc<dyn Codec>,
     /// The same without any interest, for upstreams' replies.
     pub framing: Arc<dyn Codec>,
+    /// The key whose value keeps a client on one endpoint, where the cluster says nothing.
+    pub affinity: Option<Slot>,
+}
+
+impl Enabled {
+    /// Whether some connections of it carry many streams.
+    pub fn may_stream(&self) -> bool {
+        self.protocol.streams(b"") != Probe::No
+    }
 }
 
 /// An address that downstreams connect to.
@@ -62,6 +76,31 @@ pub struct Listener {
     pub fallback: Fallback,
     /// How long the first bytes may take to tell. Default 5 s.
     pub detect_timeout: Duration,
+    /// Certificates and who is asked for one; none: TLS is not opened.
+    pub tls: Option<Arc<ServerTls>>,
+    /// Whether connections begin with a PROXY header.
+    pub proxy_protocol: ProxyHeader,
+}
+
+impl Listener {
+    /// The one protocol that it takes as given, without detection.
+    pub fn only(&self) -> Option<usize> {
+        match self.protocols[..] {
+            [only] if self.fallback == Fallback::Close => Some(only),
+            _ => None,
+        }
+    }
+}
+
+/// Whether connections to a listener begin with a PROXY header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// It is not looked for: strangers could lie.
+    None,
+    /// It is believed where there is one.
+    Optional,
+    /// Connections without one are closed.
+    Required,
 }
 
 /// What becomes of a connection that detection does not recognise.
@@ -94,6 +133,15 @@ pub struct Cluster {
     pub max_requests: usize,
     /// How long an idle pooled connection is kept. Default 60 s.
     pub idle_timeout: Duration,
+    /// TLS to its endpoints.
+    pub tls: Option<Arc<ClientTls>>,
+    /// The PROXY header that its endpoints are sent.
+    pub proxy_protocol: Option<Version>,
+    /// HTTP goes to its endpoints over HTTP/2.
+    pub http2: bool,
+    /// Replies of this cluster's servers come in request order and do not repeat the
+    /// request's id: each connection carries one exchange at a time.
+    pub ordered: bool,
     /// How often an idle shared connection is probed, where the protocol can. Default 15 s.
     pub heartbeat: Duration,
 }
@@ -103,6 +151,8 @@ pub struct Cluster {
 pub struct Endpoint {
     /// Where it is.
     pub address: SocketAddr,
+    /// Its host as the config writes it.
+    pub host: String,
     /// Its share among its peers. Default 1.
     pub weight: u32,
     /// For subsets.
@@ -112,6 +162,8 @@ pub struct Endpoint {
 /// How an endpoint is chosen among those of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Balance {
+    /// What suits the protocol: by its own key where it has one (MQTT's client id), else in turn.
+    Natural,
     /// In turn, by weight.
     RoundRobin,
     /// The less busy of two drawn by weight.
@@ -143,6 +195,8 @@ pub struct Forward {
     pub sticky: Option<Slot>,
     /// Bound on the time from a request's head to its reply's end. `None`: the default.
     pub timeout: Option<Duration>,
+    /// How often it may be taken.
+    pub limit: Option<Arc<Limit>>,
 }
 
 /// One arm of a split.
@@ -167,6 +221,16 @@ pub struct Facts {
     pub source_port: Option<Slot>,
     /// `protocol`: the detected protocol's name.
     pub protocol: Option<Slot>,
+    /// `tls.sni`.
+    pub tls_sni: Option<Slot>,
+    /// `tls.version`.
+    pub tls_version: Option<Slot>,
+    /// `tls.alpn`.
+    pub tls_alpn: Option<Slot>,
+    /// `tls.client.san`.
+    pub tls_client_san: Option<Slot>,
+    /// `tls.client.subject`.
+    pub tls_client_subject: Option<Slot>,
 }
 
 /// Waiting times, config section `[defaults]`.
@@ -175,6 +239,9 @@ pub struct Timeouts {
     /// From a request's head to its reply's end. Default 15 s. Sessions and
     /// requests that may block have none.
     pub request: Duration,
+    /// A streaming exchange (a body of unknown length, both ways) on which nothing
+    /// moves. Default 5 min.
+    pub stream: Duration,
     /// A downstream connection on which nothing is in flight and nothing comes. Default 1 h.
     pub idle: Duration,
     /// A message begun and not finished: between two reads of it. Default 30 s.

@@ -3,31 +3,37 @@
 //! Every server gets a free loopback port and a directory of its own and is
 //! killed when its handle is dropped, so tests run side by side and in any
 //! order. Clients are the ones people use (`redis-cli`, redis-py, curl, wrk, a
-//! JavaScript Dubbo stack), run as processes whose exit status is the verdict,
+//! JavaScript Dubbo stack, Apache Thrift), run as processes whose exit status is the verdict,
 //! and [`raw`] sockets where bytes matter.
 //!
 //! `POLYPORT_TESTS_DIRECT=1` takes the proxy out: clients are given the
 //! servers' own addresses. What holds then and not through the proxy is the
 //! proxy's fault; what fails in both is the test's.
 
+pub mod bolt;
 pub mod certs;
 pub mod grpc;
 pub mod haproxy;
 pub mod http2;
 pub mod load;
+pub mod mqtt;
 pub mod peers;
 pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod relay;
+pub mod thrift;
 
+pub use bolt::BoltServer;
 pub use certs::Authority;
 pub use grpc::GrpcServer;
 pub use haproxy::Haproxy;
+pub use mqtt::MosquittoServer;
 pub use peers::{Backend, DubboServer, Nginx, RedisServer};
 pub use proxy::{Config, Proxy};
 pub use raw::Raw;
+pub use thrift::ThriftServer;
 
 use std::time::Duration;
 

@@ -26,6 +26,21 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// The tally that a load of the clients' stories prints, as one line of JSON.
+    pub fn read(report: &str) -> Self {
+        let number = |name: &str| {
+            let rest = report.split_once(&format!("\"{name}\":")).expect("a tally").1;
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse().expect("a number")
+        };
+        Self {
+            sent: number("sent"),
+            answered: number("answered"),
+            failed: number("failed"),
+            lost: number("lost"),
+        }
+    }
+
     fn add(&mut self, other: Self) {
         self.sent += other.sent;
         self.answered += other.answered;

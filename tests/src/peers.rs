@@ -40,7 +40,7 @@ pub fn python_start(script: &str, arguments: &[&str]) -> Running {
 
 pub(crate) fn python_command(script: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(installed("venv/bin/python"));
-    command.env("PYTHONUNBUFFERED", "1");
+    command.env("PYTHONUNBUFFERED", "1").env("PYTHONPATH", installed("thrift"));
     command.arg(root().join("tests/peers/python").join(script)).args(arguments);
     command
 }
@@ -286,7 +286,16 @@ http {{
 }
 
 /// A node process that prints `ready` when it serves.
-fn serve(
+pub(crate) fn serve(
+    name: &'static str,
+    script: &str,
+    address: SocketAddr,
+    directory: &TempDir,
+) -> Process {
+    serve_with(name, script, address, &[], directory)
+}
+
+fn serve_with(
     name: &'static str,
     script: &str,
     address: SocketAddr,
@@ -322,7 +331,7 @@ impl Backend {
 
     fn with(more: &[&str]) -> Self {
         let (address, directory) = (ports::free(), tempfile::tempdir().expect("a directory"));
-        let process = serve("http-server", "http-server.js", address, more, &directory);
+        let process = serve_with("http-server", "http-server.js", address, more, &directory);
         Self { address, process, _directory: directory }
     }
 
@@ -344,7 +353,7 @@ impl DubboServer {
     /// Starts one.
     pub fn start() -> Self {
         let (address, directory) = (ports::free(), tempfile::tempdir().expect("a directory"));
-        let process = serve("dubbo-server", "dubbo-server.js", address, &[], &directory);
+        let process = serve("dubbo-server", "dubbo-server.js", address, &directory);
         Self { address, process, directory }
     }
 
@@ -358,7 +367,7 @@ impl DubboServer {
         self.process.kill();
         // A log of its own, so that the first one's `ready` is not taken for this one's.
         let directory = tempfile::tempdir().expect("a directory");
-        self.process = serve("dubbo-server", "dubbo-server.js", self.address, &[], &directory);
+        self.process = serve("dubbo-server", "dubbo-server.js", self.address, &directory);
         self.directory = directory;
     }
 }

@@ -68,6 +68,16 @@ impl Config {
         self
     }
 
+    /// A route that denies; `matches` is the inside of its match table.
+    #[must_use]
+    pub fn deny(mut self, name: &str, matches: &str) -> Self {
+        let _ = write!(
+            self.routes,
+            "\n[[route]]\nname = \"{name}\"\nmatch = {{ {matches} }}\ndeny = true\n"
+        );
+        self
+    }
+
     /// All of `protocol` to a cluster of its own, which is also what a direct
     /// connection of that protocol goes to.
     #[must_use]

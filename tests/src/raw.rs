@@ -92,10 +92,42 @@ impl Raw {
         self.take(len)
     }
 
-    fn take(&mut self, len: usize) -> String {
+    /// Exactly so many bytes, for protocols that are no text.
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        while self.unread.len() < len {
+            assert!(self.fill(), "closed after {:x?}, {len} bytes were due", self.unread);
+        }
         let rest = self.unread.split_off(len);
-        let taken = std::mem::replace(&mut self.unread, rest);
-        String::from_utf8_lossy(&taken).into_owned()
+        std::mem::replace(&mut self.unread, rest)
+    }
+
+    fn take(&mut self, len: usize) -> String {
+        String::from_utf8_lossy(&self.take_bytes(len)).into_owned()
+    }
+
+    fn take_bytes(&mut self, len: usize) -> Vec<u8> {
+        let rest = self.unread.split_off(len);
+        std::mem::replace(&mut self.unread, rest)
+    }
+
+    /// The bytes of everything until the peer closes.
+    pub fn bytes_until_closed(&mut self) -> Vec<u8> {
+        while self.fill() {}
+        std::mem::take(&mut self.unread)
+    }
+
+    /// A frame that begins with its length, which is counted in.
+    pub fn frame(&mut self) -> Vec<u8> {
+        let mut due = 4;
+        loop {
+            if let Some(len) = self.unread.first_chunk() {
+                due = 4 + u32::from_be_bytes(*len) as usize;
+                if self.unread.len() >= due {
+                    return self.take_bytes(due);
+                }
+            }
+            assert!(self.fill(), "closed after {:?}, {due} bytes were due", self.text());
+        }
     }
 
     /// Everything until the peer closes.

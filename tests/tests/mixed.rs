@@ -26,21 +26,6 @@ fn all(more: &str) -> All {
     All { redis, nginx, dubbo, proxy }
 }
 
-/// The tally that `dubbo-client.js load` prints.
-fn tally(report: &str) -> Tally {
-    let number = |name: &str| {
-        let rest = report.split_once(&format!("\"{name}\":")).expect("a tally").1;
-        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse().expect("a number")
-    };
-    Tally {
-        sent: number("sent"),
-        answered: number("answered"),
-        failed: number("failed"),
-        lost: number("lost"),
-    }
-}
-
 #[test]
 fn three_loads_at_once_through_one_port() {
     let mut all = all("");
@@ -57,7 +42,7 @@ fn three_loads_at_once_through_one_port() {
     let report = benchmark.succeed();
     assert!(report.contains("GET: ") && !report.contains("rror"), "{report}");
     assert_wrk_clean(&web.succeed());
-    tally(&calls.succeed()).assert_perfect();
+    Tally::read(&calls.succeed()).assert_perfect();
     own.stop().assert_perfect();
     pages.stop().assert_perfect();
     all.proxy.assert_alive();
@@ -71,7 +56,7 @@ fn under_load(all: &mut All, disturb: impl FnOnce(&mut All)) -> (Tally, Tally, T
     sleep(Duration::from_millis(800));
     disturb(all);
     sleep(Duration::from_millis(800));
-    let tallies = (redis.stop(), http.stop(), tally(&dubbo.succeed()));
+    let tallies = (redis.stop(), http.stop(), Tally::read(&dubbo.succeed()));
     all.proxy.assert_alive();
     tallies
 }
@@ -197,7 +182,7 @@ fn strangers_are_answered_or_cut_and_disturb_nobody() {
     }
     redis.stop().assert_perfect();
     http.stop().assert_perfect();
-    tally(&dubbo.succeed()).assert_perfect();
+    Tally::read(&dubbo.succeed()).assert_perfect();
     let grown = all.proxy.peak_memory() - before;
     assert!(grown < 30 << 20, "memory grew by {} KiB", grown >> 10);
     all.proxy.assert_alive();

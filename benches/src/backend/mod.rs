@@ -1,9 +1,12 @@
-//! The servers behind the proxies: a real redis-server, and for Dubbo and HTTP
-//! servers that do no more than the protocol asks, so that they take little of
-//! the core that they share with the load generator.
+//! The servers behind the proxies: a real redis-server, and for all other
+//! protocols servers that do no more than the protocol asks, so that they take
+//! little of the core that they share with the load generator.
 
+pub mod bolt;
 pub mod dubbo;
 pub mod http;
+pub mod mqtt;
+pub mod thrift;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read, Write};
@@ -24,7 +27,13 @@ pub struct Backends {
     pub redis: SocketAddr,
     /// Where the Dubbo echo server listens.
     pub dubbo: SocketAddr,
-    /// Where the HTTP server listens.
+    /// Where the Thrift echo server listens.
+    pub thrift: SocketAddr,
+    /// Where the Bolt echo server listens.
+    pub bolt: SocketAddr,
+    /// Where the MQTT broker listens.
+    pub mqtt: SocketAddr,
+    /// Where the HTTP/1.1 server listens, for clients of HTTP/2 too.
     pub http: SocketAddr,
     redis_server: Option<Server>,
 }
@@ -34,7 +43,15 @@ impl Backends {
     pub fn start(dir: &Path, with_redis: bool) -> Result<Self> {
         let redis = free_address()?;
         let redis_server = if with_redis { Some(redis_server(redis, dir)?) } else { None };
-        Ok(Self { redis, dubbo: spawn(dubbo::serve)?, http: spawn(http::serve)?, redis_server })
+        Ok(Self {
+            redis,
+            dubbo: spawn(dubbo::serve)?,
+            thrift: spawn(thrift::serve)?,
+            bolt: spawn(bolt::serve)?,
+            mqtt: spawn(mqtt::serve)?,
+            http: spawn(http::serve)?,
+            redis_server,
+        })
     }
 
     /// Fails where one has ended.

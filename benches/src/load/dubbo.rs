@@ -1,6 +1,6 @@
 //! Dubbo 2 calls of an echo method, hessian2, with attachments as real clients send them.
 
-use super::{Dialect, STAMP, stamp};
+use super::{Dialect, Found, STAMP, stamp};
 
 /// The interface called.
 pub const INTERFACE: &str = "com.shop.OrderService";
@@ -75,8 +75,11 @@ impl Dialect for Dubbo {
         conn: usize,
         buf: &[u8],
         _next: u64,
-    ) -> std::result::Result<Option<(usize, u64)>, String> {
-        let Some((header, rest)) = buf.split_first_chunk::<HEADER>() else { return Ok(None) };
+        _out: &mut Vec<u8>,
+    ) -> std::result::Result<Found, String> {
+        let Some((header, rest)) = buf.split_first_chunk::<HEADER>() else {
+            return Ok(Found::Part);
+        };
         let [0xda, 0xbb, flags, status, id @ .., l3, l2, l1, l0] = *header else {
             return Err(format!("not a Dubbo reply: {header:02x?}"));
         };
@@ -86,11 +89,11 @@ impl Dialect for Dubbo {
             let text = String::from_utf8_lossy(&rest[..rest.len().min(len)]);
             return Err(format!("call {id}: flags {flags:02x}, status {status}: {text}"));
         }
-        let Some(body) = rest.get(..len) else { return Ok(None) };
+        let Some(body) = rest.get(..len) else { return Ok(Found::Part) };
         // A value (with attachments: 4), then a string of 32 characters.
         match body {
             [0x91 | 0x94, 0x30, 0x20, value @ ..] if value.starts_with(&stamp(conn, id)) => {
-                Ok(Some((HEADER + len, id)))
+                Ok(Found::Reply(HEADER + len, id))
             }
             _ => Err(format!(
                 "call {id} of connection {conn} was answered with {:?}",
@@ -109,13 +112,14 @@ mod tests {
     fn the_backends_reply_to_another_call_is_refused() {
         let mut dubbo = Dubbo::new();
         let (mut request, mut reply) = (Vec::new(), Vec::new());
+        let out = &mut Vec::new();
         dubbo.request(5, 77, &mut request);
         assert_eq!(serve(&request[..40], &mut reply).unwrap(), 0);
         assert_eq!(serve(&request, &mut reply).unwrap(), request.len());
-        assert_eq!(dubbo.reply(5, &reply, 0), Ok(Some((reply.len(), 77))));
-        assert_eq!(dubbo.reply(5, &reply[..30], 0), Ok(None));
-        assert!(dubbo.reply(6, &reply, 0).is_err(), "another connection's");
+        assert_eq!(dubbo.reply(5, &reply, 0, out), Ok(Found::Reply(reply.len(), 77)));
+        assert_eq!(dubbo.reply(5, &reply[..30], 0, out), Ok(Found::Part));
+        assert!(dubbo.reply(6, &reply, 0, out).is_err(), "another connection's");
         reply[11] = 78;
-        assert!(dubbo.reply(5, &reply, 0).is_err(), "another call's");
+        assert!(dubbo.reply(5, &reply, 0, out).is_err(), "another call's");
     }
 }

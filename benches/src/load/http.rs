@@ -2,7 +2,7 @@
 
 use memchr::memmem::Finder;
 
-use super::{Dialect, STAMP, stamp};
+use super::{Dialect, Found, STAMP, stamp};
 
 /// HTTP/1.1, keep-alive.
 #[derive(Debug)]
@@ -37,15 +37,16 @@ impl Dialect for Http {
         conn: usize,
         buf: &[u8],
         next: u64,
-    ) -> std::result::Result<Option<(usize, u64)>, String> {
-        let Some(end) = self.head_end.find(buf) else { return Ok(None) };
+        _out: &mut Vec<u8>,
+    ) -> std::result::Result<Found, String> {
+        let Some(end) = self.head_end.find(buf) else { return Ok(Found::Part) };
         let head = &buf[..end];
         let shown = || String::from_utf8_lossy(head).into_owned();
         if !head.starts_with(b"HTTP/1.1 200 ") {
             return Err(format!("not a 200: {}", shown()));
         }
         let len = content_length(head).ok_or_else(|| format!("no content-length: {}", shown()))?;
-        let Some(body) = buf[end + 4..].get(..len) else { return Ok(None) };
+        let Some(body) = buf[end + 4..].get(..len) else { return Ok(Found::Part) };
         let want = stamp(conn, next);
         if len != 2 * STAMP || body[..STAMP] != want || body[STAMP..] != want {
             return Err(format!(
@@ -53,7 +54,7 @@ impl Dialect for Http {
                 String::from_utf8_lossy(body)
             ));
         }
-        Ok(Some((end + 4 + len, next)))
+        Ok(Found::Reply(end + 4 + len, next))
     }
 }
 
@@ -77,12 +78,13 @@ mod tests {
     fn the_backends_reply_to_another_request_is_refused() {
         let mut http = Http::new();
         let (mut request, mut reply) = (Vec::new(), Vec::new());
+        let out = &mut Vec::new();
         http.request(5, 77, &mut request);
         assert_eq!(serve(&request[..40], &mut reply).unwrap(), 0);
         assert_eq!(serve(&request, &mut reply).unwrap(), request.len());
-        assert_eq!(http.reply(5, &reply, 77), Ok(Some((reply.len(), 77))));
-        assert_eq!(http.reply(5, &reply[..reply.len() - 1], 77), Ok(None));
-        assert!(http.reply(5, &reply, 78).is_err());
-        assert!(http.reply(5, b"HTTP/1.1 502 Bad Gateway\r\n\r\n", 77).is_err());
+        assert_eq!(http.reply(5, &reply, 77, out), Ok(Found::Reply(reply.len(), 77)));
+        assert_eq!(http.reply(5, &reply[..reply.len() - 1], 77, out), Ok(Found::Part));
+        assert!(http.reply(5, &reply, 78, out).is_err());
+        assert!(http.reply(5, b"HTTP/1.1 502 Bad Gateway\r\n\r\n", 77, out).is_err());
     }
 }

@@ -1,9 +1,13 @@
 //! The load generator: one thread, closed loop, every reply checked.
 
+pub mod bolt;
 pub mod dubbo;
 pub mod histogram;
 pub mod http;
+pub mod http2;
+pub mod mqtt;
 pub mod redis;
+pub mod thrift;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -15,21 +19,43 @@ use mio::{Events, Interest, Poll, Token};
 use crate::{Result, Workload};
 pub use histogram::Histogram;
 
+/// What the bytes that came begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Less than one message.
+    Part,
+    /// So many bytes that answer no request (an HTTP/2 SETTINGS frame, say).
+    Aside(usize),
+    /// So many bytes, the last of the right reply to the request of this id.
+    Reply(usize, u64),
+}
+
 /// What the generator needs to know of a protocol.
 pub trait Dialect {
+    /// Appends what connection `conn`, which is new, says before its first request.
+    fn open(&mut self, _conn: usize, _out: &mut Vec<u8>) {}
+
+    /// Length of what the server has to say, at the start of `buf`, before the
+    /// first request may be sent; `None` where it is not all there yet. An
+    /// error: it says something else.
+    fn opened(&mut self, _buf: &[u8]) -> std::result::Result<Option<usize>, String> {
+        Ok(Some(0))
+    }
+
     /// Appends request `id` of connection `conn`.
     fn request(&mut self, conn: usize, id: u64, out: &mut Vec<u8>);
 
-    /// Checks the first reply in `buf`, if all of it is there: its length and
-    /// the id of the request that it answers. `next` is the oldest unanswered id,
-    /// which is what a reply without an id of its own must answer. An error: the
-    /// reply is not the one that this request of this connection should get.
+    /// Checks what `buf` begins with. `next` is the oldest unanswered id, which
+    /// is what a reply without an id of its own must answer. An error: the reply
+    /// is not the one that this request of this connection should get. What the
+    /// protocol itself has to answer (a ping) is appended to `out`.
     fn reply(
         &mut self,
         conn: usize,
         buf: &[u8],
         next: u64,
-    ) -> std::result::Result<Option<(usize, u64)>, String>;
+        out: &mut Vec<u8>,
+    ) -> std::result::Result<Found, String>;
 }
 
 /// The dialect of a workload.
@@ -37,7 +63,11 @@ pub fn dialect(workload: Workload) -> Box<dyn Dialect> {
     match workload {
         Workload::Redis => Box::new(redis::Redis::new()),
         Workload::Dubbo => Box::new(dubbo::Dubbo::new()),
+        Workload::Thrift => Box::new(thrift::Thrift::new()),
+        Workload::Bolt => Box::new(bolt::Bolt::new()),
+        Workload::Mqtt => Box::new(mqtt::Mqtt::new()),
         Workload::Http => Box::new(http::Http::new()),
+        Workload::Http2 => Box::new(http2::Http2::new()),
     }
 }
 
@@ -111,6 +141,8 @@ struct Conn {
     calls: Vec<Call>,
     /// The oldest unanswered id, where replies come in order.
     next: u64,
+    /// Whether requests have been sent.
+    open: bool,
 }
 
 struct Generator<'a> {
@@ -180,6 +212,18 @@ pub fn drive(
     })
 }
 
+impl Conn {
+    /// Sends the first requests.
+    fn begin(&mut self, at: usize, dialect: &mut dyn Dialect) {
+        self.open = true;
+        let sent = Instant::now();
+        for call in &mut self.calls {
+            call.sent = sent;
+            dialect.request(at, call.id, &mut self.out);
+        }
+    }
+}
+
 impl Generator<'_> {
     fn connect(&mut self, at: usize) -> Result<Conn> {
         let stream = std::net::TcpStream::connect(self.to)
@@ -190,16 +234,17 @@ impl Generator<'_> {
         let both = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(at), both)?;
         let depth = self.drive.depth as u64;
-        let mut out = Vec::new();
-        let mut calls = Vec::new();
         let sent = Instant::now();
         // The same ids on every connection: a proxy that shares upstream
         // connections and mixes them up is found out.
-        for id in depth..2 * depth {
-            self.dialect.request(at, id, &mut out);
-            calls.push(Call { id, sent, open: true });
+        let calls = (depth..2 * depth).map(|id| Call { id, sent, open: true }).collect();
+        let (unread, out) = (Vec::new(), Vec::new());
+        let mut conn = Conn { stream, unread, out, written: 0, calls, next: depth, open: false };
+        self.dialect.open(at, &mut conn.out);
+        if self.dialect.opened(b"")? == Some(0) {
+            conn.begin(at, self.dialect);
         }
-        Ok(Conn { stream, unread: Vec::new(), out, written: 0, calls, next: depth })
+        Ok(conn)
     }
 
     fn until(&mut self, end: Instant) -> Result<()> {
@@ -282,7 +327,20 @@ impl Generator<'_> {
         let depth = self.drive.depth as u64;
         let conn = &mut self.conns[at];
         let mut used = 0;
-        while let Some((len, id)) = self.dialect.reply(at, &buf[used..], conn.next)? {
+        if !conn.open {
+            let Some(len) = self.dialect.opened(buf)? else { return Ok(0) };
+            used = len;
+            conn.begin(at, self.dialect);
+        }
+        loop {
+            let (len, id) = match self.dialect.reply(at, &buf[used..], conn.next, &mut conn.out)? {
+                Found::Part => return Ok(used),
+                Found::Aside(len) => {
+                    used += len;
+                    continue;
+                }
+                Found::Reply(len, id) => (len, id),
+            };
             used += len;
             let call = &mut conn.calls[(id % depth) as usize];
             if !call.open || call.id != id {
@@ -295,7 +353,6 @@ impl Generator<'_> {
             *call = Call { id, sent: now, open: true };
             self.dialect.request(at, id, &mut conn.out);
         }
-        Ok(used)
     }
 
     /// Writes what is to be written. What fails shows as the end of the stream
@@ -337,8 +394,16 @@ mod tests {
         let backends = Backends::start(&std::env::temp_dir(), false).unwrap();
         let none = || Ok(Duration::ZERO);
         let deep = Drive { depth: 16, ..SHORT };
-        let round = drive(backends.dubbo, &mut dubbo::Dubbo::new(), deep, none).unwrap();
-        assert!(round.completed > 0 && round.errors == 0, "{round:?}");
+        let deep_ones: [(SocketAddr, &mut dyn Dialect); 4] = [
+            (backends.dubbo, &mut dubbo::Dubbo::new()),
+            (backends.thrift, &mut thrift::Thrift::new()),
+            (backends.bolt, &mut bolt::Bolt::new()),
+            (backends.mqtt, &mut mqtt::Mqtt::new()),
+        ];
+        for (backend, dialect) in deep_ones {
+            let round = drive(backend, dialect, deep, none).unwrap();
+            assert!(round.completed > 0 && round.errors == 0, "{round:?}");
+        }
         let round = drive(backends.http, &mut http::Http::new(), SHORT, none).unwrap();
         assert!(round.completed > 0 && round.errors == 0, "{round:?}");
         assert!(round.latency.quantile(0.5) > Duration::ZERO);
@@ -357,8 +422,9 @@ mod tests {
             conn: usize,
             buf: &[u8],
             next: u64,
-        ) -> std::result::Result<Option<(usize, u64)>, String> {
-            self.0.reply(conn, buf, next)
+            out: &mut Vec<u8>,
+        ) -> std::result::Result<Found, String> {
+            self.0.reply(conn, buf, next, out)
         }
     }
 

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use super::Dialect;
+use super::{Dialect, Found};
 use crate::Result;
 
 /// Keys there are.
@@ -54,7 +54,8 @@ impl Dialect for Redis {
         conn: usize,
         buf: &[u8],
         next: u64,
-    ) -> std::result::Result<Option<(usize, u64)>, String> {
+        _out: &mut Vec<u8>,
+    ) -> std::result::Result<Found, String> {
         let want = reply_to(key(conn, next));
         let have = buf.len().min(REPLY);
         if buf[..have] != want[..have] {
@@ -64,7 +65,7 @@ impl Dialect for Redis {
                 String::from_utf8_lossy(&buf[..have])
             ));
         }
-        Ok((have == REPLY).then_some((REPLY, next)))
+        Ok(if have == REPLY { Found::Reply(REPLY, next) } else { Found::Part })
     }
 }
 
@@ -99,13 +100,13 @@ mod tests {
     #[test]
     fn another_keys_value_is_refused() {
         let mut redis = Redis::new();
-        let mut out = Vec::new();
-        redis.request(3, 9, &mut out);
+        let out = &mut Vec::new();
+        redis.request(3, 9, out);
         assert_eq!(out.len(), 28);
         let right = reply_to(key(3, 9));
-        assert_eq!(redis.reply(3, &right, 9), Ok(Some((REPLY, 9))));
-        assert_eq!(redis.reply(3, &right[..20], 9), Ok(None));
-        assert!(redis.reply(3, &right, 10).is_err());
-        assert!(redis.reply(3, b"-ERR no route\r\n", 9).is_err());
+        assert_eq!(redis.reply(3, &right, 9, out), Ok(Found::Reply(REPLY, 9)));
+        assert_eq!(redis.reply(3, &right[..20], 9, out), Ok(Found::Part));
+        assert!(redis.reply(3, &right, 10, out).is_err());
+        assert!(redis.reply(3, b"-ERR no route\r\n", 9, out).is_err());
     }
 }

@@ -54,13 +54,31 @@ fn dubbo() -> String {
     )
 }
 
+/// The call's bytes past its head go through unread, as they may where both ends
+/// are framed.
+const THRIFT: &str = r#"
+      - name: envoy.filters.network.thrift_proxy
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.thrift_proxy.v3.ThriftProxy
+          stat_prefix: thrift
+          transport: FRAMED
+          protocol: BINARY
+          payload_passthrough: true
+          route_config:
+            name: thrift
+            routes: [{ match: { method_name: "" }, route: { cluster: backend } }]
+"#;
+
 /// Starts it for one workload.
 pub fn start(workload: Workload, site: &Site<'_>, listen: SocketAddr) -> Result<Running> {
     let backend = site.backend(workload);
     let filter = match workload {
         Workload::Redis => REDIS.to_owned(),
         Workload::Dubbo => dubbo(),
-        Workload::Http => HTTP.to_owned(),
+        Workload::Thrift => THRIFT.to_owned(),
+        // Which version a client speaks is seen by its first bytes.
+        Workload::Http | Workload::Http2 => HTTP.to_owned(),
+        Workload::Bolt | Workload::Mqtt => return Err("Envoy has no filter for this".into()),
     };
     let (ip, port) = (listen.ip(), listen.port());
     let (to_ip, to_port) = (backend.ip(), backend.port());

@@ -1,5 +1,5 @@
-//! HAProxy: one thread; TCP mode for Redis and Dubbo, which it does not read,
-//! and HTTP mode with shared upstream connections for HTTP.
+//! HAProxy: one thread; HTTP mode with shared upstream connections for HTTP,
+//! and TCP mode for all that it does not read.
 
 use std::net::SocketAddr;
 
@@ -11,9 +11,10 @@ use crate::{Result, Workload};
 pub fn start(workload: Workload, site: &Site<'_>, listen: SocketAddr) -> Result<Running> {
     let backend = site.backend(workload);
     let mode = match workload {
-        Workload::Http => "mode http\n  http-reuse always",
-        Workload::Redis | Workload::Dubbo => "mode tcp",
+        Workload::Http | Workload::Http2 => "mode http\n  http-reuse always",
+        _ => "mode tcp",
     };
+    let proto = if workload == Workload::Http2 { " proto h2" } else { "" };
     let config = format!(
         "global
   nbthread 1
@@ -24,7 +25,7 @@ defaults
   timeout client 1h
   timeout server 1h
 frontend all
-  bind {listen}
+  bind {listen}{proto}
   default_backend backend
 backend backend
   server one {backend}

@@ -25,9 +25,9 @@ pub enum Peer {
     Polyport,
     /// twemproxy (`nutcracker`): Redis.
     Twemproxy,
-    /// nginx, `proxy_pass`: HTTP.
+    /// nginx, `proxy_pass`: HTTP, and MQTT as a stream.
     Nginx,
-    /// HAProxy: in TCP mode for Redis and Dubbo, in HTTP mode for HTTP.
+    /// HAProxy: in HTTP mode for HTTP, in TCP mode for all else.
     Haproxy,
     /// Envoy: its proxy filter of each protocol.
     Envoy,
@@ -58,13 +58,20 @@ impl Peer {
             (Self::Polyport, _) => "polyport",
             (Self::Twemproxy, Workload::Redis) => "twemproxy",
             (Self::Nginx, Workload::Http) => "nginx",
+            (Self::Nginx, Workload::Http2) => "nginx http2",
+            (Self::Nginx, Workload::Mqtt) => "nginx stream",
             (Self::Haproxy, Workload::Http) => "haproxy http",
+            (Self::Haproxy, Workload::Http2) => "haproxy h2",
             (Self::Haproxy, _) => "haproxy tcp",
             (Self::Envoy, Workload::Redis) => "envoy redis_proxy",
             (Self::Envoy, Workload::Dubbo) => "envoy dubbo_proxy",
+            (Self::Envoy, Workload::Thrift) => "envoy thrift_proxy",
             (Self::Envoy, Workload::Http) => "envoy http",
+            (Self::Envoy, Workload::Http2) => "envoy http2",
+            // The server behind speaks HTTP/1.1 only.
+            (Self::Direct, Workload::Http2) => return None,
             (Self::Direct, _) => "direct",
-            (Self::Twemproxy | Self::Nginx, _) => return None,
+            (Self::Twemproxy | Self::Nginx | Self::Envoy, _) => return None,
         })
     }
 }
@@ -88,7 +95,10 @@ impl Site<'_> {
         match workload {
             Workload::Redis => self.backends.redis,
             Workload::Dubbo => self.backends.dubbo,
-            Workload::Http => self.backends.http,
+            Workload::Thrift => self.backends.thrift,
+            Workload::Bolt => self.backends.bolt,
+            Workload::Mqtt => self.backends.mqtt,
+            Workload::Http | Workload::Http2 => self.backends.http,
         }
     }
 
@@ -127,9 +137,9 @@ pub struct Running {
 pub fn start(peer: Peer, workload: Workload, site: &Site<'_>) -> Result<Running> {
     let listen = free_address()?;
     match peer {
-        Peer::Polyport => polyport::start(site, listen),
+        Peer::Polyport => polyport::start(workload, site, listen),
         Peer::Twemproxy => twemproxy::start(site, listen),
-        Peer::Nginx => nginx::start(site, listen),
+        Peer::Nginx => nginx::start(workload, site, listen),
         Peer::Haproxy => haproxy::start(workload, site, listen),
         Peer::Envoy => envoy::start(workload, site, listen),
         Peer::Direct => Ok(Running { address: site.backend(workload), server: None }),

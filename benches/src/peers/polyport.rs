@@ -2,15 +2,26 @@
 
 use std::net::SocketAddr;
 
+use polyport_codecs::Registry;
+
 use super::{Running, Site};
 use crate::process::Program;
 use crate::{Result, Workload};
 
 /// Starts it; the same config for all workloads.
-pub fn start(site: &Site<'_>, listen: SocketAddr) -> Result<Running> {
+pub fn start(workload: Workload, site: &Site<'_>, listen: SocketAddr) -> Result<Running> {
+    let registry = Registry::builtin();
+    // A config that names an unknown protocol would be refused as a whole.
+    let known = |workload: &Workload| registry.get(workload.protocol()).is_some();
+    if !known(&workload) {
+        return Err(format!("this build knows no protocol {}", workload.protocol()).into());
+    }
     let mut config = format!("workers = 1\n\n[[listener]]\naddress = \"{listen}\"\n");
-    for workload in Workload::ALL {
+    for workload in Workload::ALL.into_iter().filter(known) {
         let (name, backend) = (workload.name(), site.backend(workload));
+        if workload.protocol() != name {
+            continue;
+        }
         config.push_str(&format!(
             r#"
 [[cluster]]

@@ -1,6 +1,6 @@
 //! What follows a head: nothing, so many bytes, chunks, or all until the end.
 
-use super::fields::{field, is_text, line};
+use super::fields::{field, is, is_text, line};
 use super::refuse;
 use crate::error::DecodeError;
 use crate::frame::Step;
@@ -10,15 +10,19 @@ use crate::limits::Limits;
 /// long, but each chunk may have one, so a longer one is an attack (CVE-2023-39326).
 const CHUNK_LINE: usize = 256;
 
+/// Bytes of extensions in one body beyond as many as it has of data: each may be
+/// short and all of them endless.
+const EXTENSIONS: usize = 16 << 10;
+
 /// How the bytes after a head are framed.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Framing {
-    /// A chunk-size line comes next.
-    Size,
+    /// A chunk-size line comes next; extensions took `extra` bytes more than data so far.
+    Size { extra: usize },
     /// So many bytes of a chunk are to come.
-    Data(u64),
+    Data { left: u64, extra: usize },
     /// The CRLF behind a chunk comes next.
-    DataEnd,
+    DataEnd { extra: usize },
     /// Trailer fields: so many, and so many bytes of them, were seen.
     Trailers { count: usize, bytes: usize },
     /// All is said but that it is over.
@@ -39,19 +43,20 @@ impl Framing {
             Self::Done => Ok((Step::End, None)),
             Self::UntilClose if buf.is_empty() => wait(self),
             Self::UntilClose => Ok((Step::Body(buf.len()), Some(self))),
-            Self::Data(_) if buf.is_empty() => wait(self),
-            Self::Data(left) => {
+            Self::Data { .. } if buf.is_empty() => wait(self),
+            Self::Data { left, extra } => {
                 let count = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
                 let left = left - count as u64;
-                let next = if left > 0 { Self::Data(left) } else { Self::DataEnd };
+                let next =
+                    if left > 0 { Self::Data { left, extra } } else { Self::DataEnd { extra } };
                 Ok((Step::Body(count), Some(next)))
             }
-            Self::DataEnd => match buf {
-                [b'\r', b'\n', ..] => Ok((Step::Framing(2), Some(Self::Size))),
+            Self::DataEnd { extra } => match buf {
+                [b'\r', b'\n', ..] => Ok((Step::Framing(2), Some(Self::Size { extra }))),
                 [] | [b'\r'] => Ok((Step::Need(2), Some(self))),
                 _ => Err(refuse(400, 0, "a chunk that is not followed by CRLF")),
             },
-            Self::Size => {
+            Self::Size { extra } => {
                 let Some((text, next)) = line(buf, 0)? else {
                     if buf.len() > CHUNK_LINE {
                         return Err(refuse(400, 0, "a chunk-size line that is too long"));
@@ -61,31 +66,35 @@ impl Framing {
                 if next > CHUNK_LINE {
                     return Err(refuse(400, 0, "a chunk-size line that is too long"));
                 }
-                let following = match size(text)? {
+                let (size, extension) = size(text)?;
+                let extra = extra + extension;
+                if extra > EXTENSIONS {
+                    return Err(refuse(400, 0, "chunk extensions that are too long together"));
+                }
+                let following = match size {
                     0 => Self::Trailers { count: 0, bytes: 0 },
-                    size => Self::Data(size),
+                    left => {
+                        let data = usize::try_from(left).unwrap_or(usize::MAX);
+                        Self::Data { left, extra: extra.saturating_sub(data) }
+                    }
                 };
                 Ok((Step::Framing(next), Some(following)))
             }
             Self::Trailers { count, bytes } => {
-                if bytes + buf.len().min(limits.head) > limits.head && bytes > 0
-                    || count > limits.headers
-                {
-                    let whole = line(buf, 0)?.map_or(buf.len(), |(_, next)| next);
-                    if bytes + whole > limits.head || count > limits.headers {
-                        return Err(refuse(431, 0, "trailers that are too large"));
-                    }
+                // The bound before the grammar, so that every split is refused alike.
+                let seen = memchr::memchr(b'\n', buf).map_or(buf.len(), |end| end + 1);
+                if bytes + seen > limits.head || count > limits.headers {
+                    return Err(refuse(431, 0, "trailers that are too large"));
                 }
-                let Some((text, next)) = line(buf, 0)? else {
-                    if buf.len() > limits.head {
-                        return Err(refuse(431, 0, "trailers that are too large"));
-                    }
-                    return wait(self);
-                };
+                let Some((text, next)) = line(buf, 0)? else { return wait(self) };
                 if text.is_empty() {
                     return Ok((Step::Framing(next), Some(Self::Done)));
                 }
-                field(text, 0)?;
+                let name = field(text, 0)?.name;
+                // A receiver that merges trailers into the head would frame by them.
+                if ["content-length", "transfer-encoding", "host"].iter().any(|no| is(name, no)) {
+                    return Err(refuse(400, 0, "a trailer that belongs into the head"));
+                }
                 let following = Self::Trailers { count: count + 1, bytes: bytes + next };
                 Ok((Step::Framing(next), Some(following)))
             }
@@ -94,8 +103,8 @@ impl Framing {
 }
 
 /// The size at the front of a chunk-size line: hexadecimal digits, then nothing
-/// or an extension (RFC 9112 section 7.1).
-fn size(text: &[u8]) -> Result<u64, DecodeError> {
+/// or an extension (RFC 9112 section 7.1), and the extension's length.
+fn size(text: &[u8]) -> Result<(u64, usize), DecodeError> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (digits, rest) = text.split_at(digits);
     if digits.is_empty() || digits.len() > 15 {
@@ -113,5 +122,5 @@ fn size(text: &[u8]) -> Result<u64, DecodeError> {
     for digit in digits {
         size = size << 4 | u64::from(char::from(*digit).to_digit(16).unwrap_or(0));
     }
-    Ok(size)
+    Ok((size, rest.len()))
 }

@@ -98,6 +98,32 @@ pub(super) fn line(buf: &[u8], at: usize) -> Result<Option<(&[u8], usize)>, Deco
     Ok(Some((line, at + end + 1)))
 }
 
+/// An authority as host and, with its colon, port (RFC 3986 section 3.2, without
+/// userinfo); `None` for bytes that two parsers could split differently.
+pub(super) fn authority(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let literal = bytes.first() == Some(&b'[');
+    let end = match literal {
+        true => memchr::memchr(b']', bytes)? + 1,
+        false => memchr::memchr(b':', bytes).unwrap_or(bytes.len()),
+    };
+    let (host, port) = bytes.split_at_checked(end)?;
+    let inner = if literal { host.get(1..end - 1)? } else { host };
+    if literal && inner.is_empty() {
+        return None;
+    }
+    let allowed = |byte: &u8| {
+        byte.is_ascii_alphanumeric()
+            || b"-._~%!$&'()*+;=".contains(byte)
+            || (literal && *byte == b':')
+    };
+    let port_is_number = match port.split_first() {
+        None => true,
+        Some((b':', digits)) => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        Some(_) => false,
+    };
+    (inner.iter().all(allowed) && port_is_number).then_some((host, port))
+}
+
 /// Whether `name` is `lower` in any case.
 pub(super) fn is(name: &[u8], lower: &str) -> bool {
     name.len() == lower.len() && name.eq_ignore_ascii_case(lower.as_bytes())

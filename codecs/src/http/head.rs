@@ -1,8 +1,9 @@
 //! Finding a head's end, and what its fields say of framing and the connection.
 
-use super::fields::{Field, field, is, line, members};
-use super::{note, refuse};
+use super::fields::{Field, authority, field, is, line, members};
+use super::{grpc, note, refuse};
 use crate::error::DecodeError;
+use crate::frame::Outcome;
 use crate::limits::Limits;
 
 /// Empty lines before a start line that are passed over (RFC 9112 section 2.2 asks for one).
@@ -69,11 +70,12 @@ impl Finder {
                 *self = Self::default();
                 return Ok(Some(found));
             }
-            if buf.get(end.wrapping_sub(1)) != Some(&b'\r') {
-                return Err(refuse(400, end, "a line that ends in a bare LF"));
-            }
+            // The bound first: cut before the LF, the bound is all that can be seen.
             if end - self.lead > limits.head {
                 return Err(refuse(431, self.lead, "a head that is too large"));
+            }
+            if buf.get(end.wrapping_sub(1)) != Some(&b'\r') {
+                return Err(refuse(400, end, "a line that ends in a bare LF"));
             }
             self.at = end + 1;
         }
@@ -99,14 +101,19 @@ pub(super) struct Said {
     pub(super) hosts: usize,
     pub(super) close: bool,
     pub(super) keep_alive: bool,
+    /// Of `grpc-timeout`, in milliseconds; 0: none.
+    pub(super) timeout: u32,
+    /// Of `grpc-status`.
+    pub(super) outcome: Option<Outcome>,
     connection_upgrade: bool,
     upgrade: bool,
+    h2c: bool,
 }
 
 impl Said {
     /// Whether it asks to change the protocol.
     pub(super) fn upgrades(&self) -> bool {
-        self.connection_upgrade && self.upgrade
+        self.connection_upgrade && self.upgrade && !self.h2c
     }
 }
 
@@ -161,10 +168,7 @@ fn understand(field: &Field<'_>, at: usize, said: &mut Said) -> Result<(), Decod
             said.notes |= note::CHUNKED;
         }
         4 if is(name, "host") => {
-            if value
-                .iter()
-                .any(|byte| matches!(byte, b' ' | b'\t' | b',' | b'/' | b'@' | b'?' | b'#'))
-            {
+            if authority(value).is_none() {
                 return Err(refuse(400, at, "a Host that is no host"));
             }
             said.hosts += 1;
@@ -179,7 +183,18 @@ fn understand(field: &Field<'_>, at: usize, said: &mut Said) -> Result<(), Decod
         }
         7 if is(name, "upgrade") => {
             said.upgrade = true;
+            // A tunnel of HTTP/2 would carry requests past every route (h2c smuggling).
+            said.h2c |= members(value).any(|member| is(member, "h2c"));
             said.notes |= note::HOP_FIELDS;
+        }
+        11 if is(name, "grpc-status") => said.outcome = Some(grpc::outcome(value)),
+        12 if is(name, "content-type") && grpc::is_type(value) => said.notes |= note::GRPC,
+        12 if is(name, "grpc-timeout") => said.timeout = grpc::timeout(value),
+        2 if is(name, "te") => {
+            said.notes |= note::HOP_FIELDS;
+            if members(value).any(|member| is(member, "trailers")) {
+                said.notes |= note::TRAILERS;
+            }
         }
         _ if for_one_hop(name) => said.notes |= note::HOP_FIELDS,
         _ => {}
@@ -194,10 +209,13 @@ pub(super) fn for_one_hop(name: &[u8]) -> bool {
         2 => &["te"],
         7 => &["upgrade", "trailer"],
         10 => &["connection", "keep-alive"],
+        14 => &["http2-settings"],
         15 => &["x-forwarded-for"],
         16 => &["proxy-connection"],
         17 => &["x-forwarded-proto"],
+        18 => &["proxy-authenticate"],
         19 => &["proxy-authorization"],
+        25 => &["proxy-authentication-info"],
         _ => return false,
     };
     candidates.iter().any(|candidate| is(name, candidate))

@@ -1,9 +1,9 @@
 //! Metadata keys of HTTP.
 
-use super::NAME;
 use super::fields::{Field, is, trim};
-use super::head::Found;
+use super::head::{Found, Said};
 use super::request::{StartLine, Target};
+use super::{NAME, grpc, note};
 use crate::codec::KeySpec;
 use crate::frame::Kind;
 use crate::interest::{Interest, Slot};
@@ -20,6 +20,7 @@ pub(super) const KEYS: &[KeySpec] = &[
     KeySpec::key("host", "the host asked for, lower case, without the port", "shop.example"),
     KeySpec::key("scheme", "http or https", "http"),
     KeySpec::key("http.version", "the version the client speaks", "1.1"),
+    KeySpec::key("grpc.method", "gRPC: the method; service is then the gRPC service", "Find"),
     KeySpec::key("status", "replies: the status", "200"),
     KeySpec::family("header.", "a header field; repeated ones joined by commas", "header.x-tenant"),
     KeySpec::family("query.", "a query parameter, percent-decoded", "query.page"),
@@ -33,6 +34,7 @@ pub(super) struct Keys {
     host: Option<Slot>,
     scheme: Option<Slot>,
     version: Option<Slot>,
+    grpc_method: Option<Slot>,
     status: Option<Slot>,
     headers: Vec<(Box<str>, Slot)>,
     queries: Vec<(Box<str>, Slot)>,
@@ -48,6 +50,7 @@ impl Keys {
             host: interest.slot("host"),
             scheme: interest.slot("scheme"),
             version: interest.slot("http.version"),
+            grpc_method: interest.slot("grpc.method"),
             status: interest.slot("status"),
             headers: interest.family("header."),
             queries: interest.family("query."),
@@ -73,7 +76,9 @@ impl Keys {
             match meta.view(buf).get(*slot) {
                 None => meta.set_span(*slot, *value_at, value.len()),
                 Some(had) => {
-                    let joined = [had, b", ", value].concat();
+                    // HTTP/2 sends each cookie in a field of its own (RFC 9113 section 8.2.3).
+                    let between: &[u8] = if is(name, "cookie") { b"; " } else { b", " };
+                    let joined = [had, between, value].concat();
                     meta.set_text(*slot, &joined);
                 }
             }
@@ -129,16 +134,16 @@ impl Keys {
         target: &Target<'_>,
         found: Found,
         buf: &[u8],
-        length: Option<u64>,
+        said: &Said,
         meta: &mut Metadata,
     ) {
-        let size = length.map(|length| length + (found.end - found.start) as u64);
+        let size = said.length.map(|length| length + (found.end - found.start) as u64);
         self.shared.fill(meta, NAME, Kind::Request, size);
         if let Some(slot) = self.shared.method {
             meta.set_span(slot, found.start, start.method.len());
         }
         if let Some(slot) = self.version {
-            meta.set_static(slot, if start.minor == 1 { "1.1" } else { "1.0" });
+            meta.set_static(slot, start.version.as_str());
         }
         if let Some(slot) = self.scheme {
             let secure = target.scheme.is_some_and(|scheme| scheme.len() == 5);
@@ -147,18 +152,42 @@ impl Keys {
         if let Some(authority) = target.authority {
             // The target overrides the Host field (RFC 9112 section 3.2.2).
             self.set_host(authority, usize::MAX, meta);
+            // Rules see the Host that the upstream will see.
+            if target.scheme.is_some() {
+                for (_, slot) in self.headers.iter().filter(|(name, _)| is(b"host", name)) {
+                    meta.set_text(*slot, authority);
+                }
+            }
         }
         let (path, query) = match memchr::memchr(b'?', target.origin) {
             Some(at) => (target.origin.get(..at), target.origin.get(at + 1..)),
             None => (Some(target.origin), None),
         };
         let path = path.unwrap_or_default();
-        if let Some(slot) = self.path {
-            let at = found.start + start.method.len() + 1;
-            if target.scheme.is_none() && buf.get(at..at + path.len()) == Some(path) {
-                meta.set_span(slot, at, path.len());
+        let absolute = match (target.scheme, target.authority) {
+            (Some(scheme), Some(authority)) => scheme.len() + 3 + authority.len(),
+            _ => 0,
+        };
+        let path_at = found.start + start.method.len() + 1 + absolute;
+        let mut put = |slot: Slot, at: usize, value: &[u8]| {
+            // A path that the target leaves out is nowhere in the buffer.
+            if buf.get(at..at + value.len()) == Some(value) {
+                meta.set_span(slot, at, value.len());
             } else {
-                meta.set_text(slot, path);
+                meta.set_text(slot, value);
+            }
+        };
+        if let Some(slot) = self.path {
+            put(slot, path_at, path);
+        }
+        if said.notes & note::GRPC != 0
+            && let Some((service, method)) = grpc::call(path)
+        {
+            if let Some(slot) = self.shared.service {
+                put(slot, path_at + 1, service);
+            }
+            if let Some(slot) = self.grpc_method {
+                put(slot, path_at + service.len() + 2, method);
             }
         }
         if let Some(query) = query

@@ -24,15 +24,8 @@ fn status(fault: Fault) -> (u16, &'static str) {
 /// Answers a request that was understood.
 pub(super) fn reply(to: ReplyTo, fault: Fault, why: &str, out: &mut Vec<u8>) -> After {
     let (status, reason) = status(fault);
-    let close = to.token & note::CLOSE != 0;
-    let old = to.token & note::VERSION_10 != 0;
-    let connection = match (close, old) {
-        (true, _) => "connection: close\r\n",
-        (false, true) => "connection: keep-alive\r\n",
-        (false, false) => "",
-    };
-    write(status, reason, why, connection, to.token & note::HEAD == 0, out);
-    if close { After::Close } else { After::Keep }
+    write(status, reason, why, note::connection(to), to.token & note::HEAD == 0, out);
+    note::after(to)
 }
 
 /// Answers bytes that are no request.

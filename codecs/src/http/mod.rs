@@ -1,30 +1,37 @@
 //! HTTP/1.0 and 1.1 by RFC 9110 and 9112. Ordered, exclusive; a session after
-//! 101 or a 2xx to CONNECT.
+//! 101 or a 2xx to CONNECT. Of HTTP/2 (RFC 9113) only the [`preface`](probe) is known
+//! here: each of its streams comes as the text of HTTP/1.1, marked `HTTP/2.0`.
 //!
 //! The decoders are strict: what two parsers could read differently is refused,
 //! never repaired. A head is found and scanned by [`head`] with [`fields`]; [`body`]
 //! frames what follows it; [`relay`] writes a head as the next hop should see it,
-//! copying runs of lines between those that are for one hop only; [`local`] speaks for the
-//! proxy. Keys are filled by [`keys`].
+//! copying runs of lines between those that are for one hop only or that a route
+//! changes ([`change`]); [`local`] speaks for the proxy, [`grpc`] to requests of
+//! gRPC, and [`respond`] for a route. Keys are filled by [`keys`].
 
 mod body;
+mod change;
 mod fields;
+mod grpc;
 mod head;
 mod keys;
 mod local;
 mod probe;
 mod relay;
 mod request;
+mod respond;
 mod response;
 
 use std::sync::Arc;
 
+use crate::answer::Answer;
 use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side};
 use crate::detect::Probe;
 use crate::error::{DecodeError, ErrorKind};
 use crate::frame::{Exchange, Fault, Head, ReplyTo};
 use crate::interest::Interest;
 use crate::limits::Limits;
+use crate::mutation::{Change, Mutable, Unchangeable};
 
 /// The name in configs and metadata.
 const NAME: &str = "http";
@@ -34,6 +41,9 @@ pub struct Http;
 
 /// What is noted of a message in [`ReplyTo::token`].
 pub(crate) mod note {
+    use crate::codec::After;
+    use crate::frame::ReplyTo;
+
     /// It is HTTP/1.0.
     pub(crate) const VERSION_10: u64 = 1;
     /// The method is HEAD: no reply to it has a body.
@@ -54,6 +64,24 @@ pub(crate) mod note {
     pub(crate) const CHUNKED: u64 = 1 << 8;
     /// A reply whose body ends with the connection.
     pub(crate) const UNTIL_CLOSE: u64 = 1 << 9;
+    /// A request of gRPC.
+    pub(crate) const GRPC: u64 = 1 << 10;
+    /// Its sender takes trailers.
+    pub(crate) const TRAILERS: u64 = 1 << 11;
+
+    /// The Connection field of an answer that the proxy gives itself, line end included.
+    pub(crate) fn connection(to: ReplyTo) -> &'static str {
+        match (after(to), to.token & VERSION_10 != 0) {
+            (After::Close, _) => "connection: close\r\n",
+            (After::Keep, true) => "connection: keep-alive\r\n",
+            (After::Keep, false) => "",
+        }
+    }
+
+    /// What becomes of the connection after that answer.
+    pub(crate) fn after(to: ReplyTo) -> After {
+        if to.token & CLOSE != 0 { After::Close } else { After::Keep }
+    }
 }
 
 impl Protocol for Http {
@@ -63,6 +91,10 @@ impl Protocol for Http {
 
     fn probe(&self, prefix: &[u8]) -> Probe {
         probe::probe(prefix)
+    }
+
+    fn streams(&self, prefix: &[u8]) -> Probe {
+        probe::preface(prefix)
     }
 
     fn exchange(&self) -> Exchange {
@@ -79,10 +111,28 @@ impl Protocol for Http {
     }
 
     fn relay(&self, head: &Head, bytes: &[u8], hop: &Hop, out: &mut Vec<u8>) {
-        match hop.side {
-            Side::Request => relay::request(head, bytes, hop, out),
-            Side::Reply => relay::response(head, bytes, hop, out),
-        }
+        // Nothing is asked that could be refused.
+        let _ = relay::head(head, bytes, hop, change::Changes::NONE, out);
+    }
+
+    fn mutable(&self) -> &'static [Mutable] {
+        change::MUTABLE
+    }
+
+    fn immutable(&self, key: &str) -> Option<&'static str> {
+        change::immutable(key)
+    }
+
+    fn rewrite(
+        &self,
+        head: &Head,
+        bytes: &[u8],
+        hop: &Hop,
+        changes: &[Change<'_>],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unchangeable> {
+        let changes = change::Changes::checked(changes, hop.side)?;
+        relay::head(head, bytes, hop, changes, out)
     }
 
     fn needs_plain_body(&self, request: ReplyTo) -> bool {
@@ -97,7 +147,14 @@ impl Protocol for Http {
         why: &str,
         out: &mut Vec<u8>,
     ) -> After {
+        if to.token & note::GRPC != 0 {
+            return grpc::reply(to, fault, why, out);
+        }
         local::reply(to, fault, why, out)
+    }
+
+    fn respond(&self, to: ReplyTo, answer: &Answer<'_>, out: &mut Vec<u8>) -> Option<After> {
+        Some(respond::respond(to, answer, out))
     }
 
     fn reject(&self, error: &DecodeError, out: &mut Vec<u8>) {
@@ -115,9 +172,13 @@ struct Compiled(Arc<Plan>);
 impl Codec for Compiled {
     fn decoder(&self, side: Side) -> Box<dyn Decoder> {
         match side {
-            Side::Request => Box::new(request::RequestDecoder::new(self.0.clone())),
+            Side::Request => Box::new(request::RequestDecoder::new(self.0.clone(), false)),
             Side::Reply => Box::new(response::ResponseDecoder::new(self.0.clone())),
         }
+    }
+
+    fn stream_decoder(&self) -> Box<dyn Decoder> {
+        Box::new(request::RequestDecoder::new(self.0.clone(), true))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whether a connection's first bytes are HTTP/1's.
+//! Whether a connection's first bytes are HTTP's.
 
 use crate::detect::{CERTAIN, Probe};
 
@@ -31,7 +31,28 @@ const LONGEST_METHOD: usize = 24;
 /// Longest line that is waited for to settle what `GET` means.
 const LONGEST_LINE: usize = 8 << 10;
 
+/// What begins every connection of HTTP/2 (RFC 9113 section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Whether this is HTTP/2's preface: known by its last byte, no sooner, as an
+/// HTTP/1.1 method may be called `PRI`.
+pub(super) fn preface(prefix: &[u8]) -> Probe {
+    match prefix.get(..PREFACE.len()) {
+        Some(whole) if whole == PREFACE => Probe::Yes { confidence: CERTAIN },
+        None if PREFACE.starts_with(prefix) => Probe::Maybe { need: prefix.len() + 1 },
+        _ => Probe::No,
+    }
+}
+
 pub(super) fn probe(prefix: &[u8]) -> Probe {
+    match preface(prefix) {
+        Probe::No => one(prefix),
+        other => other,
+    }
+}
+
+/// Whether this is HTTP/1.
+fn one(prefix: &[u8]) -> Probe {
     let lead = prefix.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let rest = prefix.get(lead..).unwrap_or_default();
     let more = Probe::Maybe { need: prefix.len() + 1 };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::body::Framing;
-use super::fields::{is_token, line};
+use super::fields::{authority, is_token, line};
 use super::head::{Finder, Found, Said, scan};
 use super::{NAME, Plan, note, refuse};
 use crate::codec::Decoder;
@@ -15,15 +15,37 @@ pub(super) struct RequestDecoder {
     plan: Arc<Plan>,
     finder: Finder,
     framing: Option<Framing>,
+    /// Decodes a stream of HTTP/2, translated.
+    stream: bool,
 }
 
 /// A request's start line.
 pub(super) struct StartLine<'a> {
     pub(super) method: &'a [u8],
     pub(super) target: &'a [u8],
-    /// Minor version: 0 or 1.
-    pub(super) minor: u8,
+    pub(super) version: Version,
 }
+
+/// The version that a start line names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    Http10,
+    Http11,
+    /// Of a translated stream, which otherwise is as HTTP/1.1 has it.
+    Http2,
+}
+
+impl Version {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "1.0",
+            Self::Http11 => "1.1",
+            Self::Http2 => "2",
+        }
+    }
+}
+
+const VERSIONS: &str = "a version other than HTTP/1.0 and HTTP/1.1";
 
 /// Splits a start line (RFC 9112 section 3), strictly: single spaces, no others.
 pub(super) fn start_line(text: &[u8], at: usize) -> Result<StartLine<'_>, DecodeError> {
@@ -36,18 +58,20 @@ pub(super) fn start_line(text: &[u8], at: usize) -> Result<StartLine<'_>, Decode
     if !is_token(method) || method.len() > 32 {
         return Err(refuse(400, at, "a method that is no token of at most 32 bytes"));
     }
-    if target.is_empty() || !target.iter().all(|byte| (0x21..=0x7e).contains(byte)) {
+    if target.is_empty() || !target.iter().all(|byte| (0x21..=0x7e).contains(byte) && *byte != b'#')
+    {
         return Err(refuse(400, at, "a target with bytes that no target has"));
     }
-    let minor = match version {
-        b"HTTP/1.1" => 1,
-        b"HTTP/1.0" => 0,
+    let version = match version {
+        b"HTTP/1.1" => Version::Http11,
+        b"HTTP/1.0" => Version::Http10,
+        b"HTTP/2.0" => Version::Http2,
         _ if version.starts_with(b"HTTP/") => {
-            return Err(refuse(505, at, "a version other than HTTP/1.0 and HTTP/1.1"));
+            return Err(refuse(505, at, VERSIONS));
         }
         _ => return Err(refuse(400, at, "a request line that does not end in a version")),
     };
-    Ok(StartLine { method, target, minor })
+    Ok(StartLine { method, target, version })
 }
 
 /// A target's path and query in origin form, and the authority it names.
@@ -62,7 +86,7 @@ pub(super) struct Target<'a> {
 pub(super) fn target<'a>(start: &StartLine<'a>) -> Result<Target<'a>, DecodeError> {
     let bytes = start.target;
     if start.method == b"CONNECT" {
-        if bytes.iter().any(|byte| matches!(byte, b'/' | b'@' | b'?')) || !bytes.contains(&b':') {
+        if authority(bytes).is_none_or(|(host, port)| host.is_empty() || port.len() < 2) {
             return Err(refuse(400, 0, "a CONNECT target that is not host:port"));
         }
         return Ok(Target { scheme: None, authority: Some(bytes), origin: b"" });
@@ -82,17 +106,22 @@ pub(super) fn target<'a>(start: &StartLine<'a>) -> Result<Target<'a>, DecodeErro
         return Err(refuse(400, 0, "a target with a scheme other than http and https"));
     }
     let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
-    let (authority, origin) = rest.split_at(end);
-    if authority.is_empty() || authority.contains(&b'@') || origin.first() == Some(&b'?') {
+    let (named, origin) = rest.split_at(end);
+    if authority(named).is_none_or(|(host, _)| host.is_empty()) || origin.first() == Some(&b'?') {
         return Err(refuse(400, 0, "an absolute target without a plain host and a path"));
     }
-    let origin = if origin.is_empty() { b"/" } else { origin };
-    Ok(Target { scheme: Some(scheme), authority: Some(authority), origin })
+    let origin: &[u8] = match origin {
+        // RFC 9112 section 3.2.4.
+        [] if start.method == b"OPTIONS" => b"*",
+        [] => b"/",
+        _ => origin,
+    };
+    Ok(Target { scheme: Some(scheme), authority: Some(named), origin })
 }
 
 impl RequestDecoder {
-    pub(super) fn new(plan: Arc<Plan>) -> Self {
-        Self { plan, finder: Finder::default(), framing: None }
+    pub(super) fn new(plan: Arc<Plan>, stream: bool) -> Self {
+        Self { plan, finder: Finder::default(), framing: None, stream }
     }
 
     fn head(&mut self, buf: &[u8], found: Found, meta: &mut Metadata) -> Result<Step, DecodeError> {
@@ -102,6 +131,9 @@ impl RequestDecoder {
             return Err(refuse(400, found.start, "a head without a start line"));
         };
         let start = start_line(text, found.start)?;
+        if start.version == Version::Http2 && !self.stream {
+            return Err(refuse(505, found.start, VERSIONS));
+        }
         let target = target(&start)?;
         meta.clear();
         let said = scan(head_bytes, fields_at, &plan.limits, |field| {
@@ -112,10 +144,10 @@ impl RequestDecoder {
             (Some(_), true) => {
                 return Err(refuse(400, fields_at, "both Content-Length and Transfer-Encoding"));
             }
-            (_, true) if start.minor == 0 => {
+            (_, true) if start.version == Version::Http10 => {
                 return Err(refuse(400, fields_at, "Transfer-Encoding in an HTTP/1.0 request"));
             }
-            (_, true) => (Body::Steps, Some(Framing::Size)),
+            (_, true) => (Body::Steps, Some(Framing::Size { extra: 0 })),
             (Some(length), _) if length > plan.limits.body => {
                 return Err(refuse(413, fields_at, format!("a body of {length} bytes")));
             }
@@ -127,20 +159,23 @@ impl RequestDecoder {
         head.body = body;
         head.lease = Lease::Once;
         head.reply_to.token = notes;
+        if notes & note::GRPC != 0 {
+            head.timeout = said.timeout;
+        }
         head.last = notes & note::CLOSE != 0;
         head.idempotent = body == Body::None
             && matches!(
                 start.method,
                 b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE"
             );
-        plan.keys.request(&start, &target, found, head_bytes, said.length, meta);
+        plan.keys.request(&start, &target, found, head_bytes, &said, meta);
         Ok(Step::Head(head))
     }
 }
 
 fn notes(start: &StartLine<'_>, target: &Target<'_>, said: &Said) -> Result<u64, DecodeError> {
     let mut notes = said.notes;
-    if start.minor == 0 {
+    if start.version == Version::Http10 {
         notes |= note::VERSION_10;
         if !said.keep_alive {
             notes |= note::CLOSE;
@@ -162,7 +197,7 @@ fn notes(start: &StartLine<'_>, target: &Target<'_>, said: &Said) -> Result<u64,
         b"CONNECT" => notes |= note::CONNECT,
         _ => {}
     }
-    if said.upgrades() && start.minor == 1 {
+    if said.upgrades() && start.version != Version::Http10 {
         notes |= note::UPGRADE;
     }
     if target.scheme.is_some() {

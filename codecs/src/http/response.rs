@@ -47,8 +47,13 @@ impl ResponseDecoder {
         if minor == 0 {
             notes |= note::VERSION_10;
         }
-        head.last = said.close || (minor == 0 && !said.keep_alive);
-        head.outcome = outcome(status);
+        // Chunks from HTTP/1.0 are faulty framing: nothing may follow (RFC 9112 section 6.1).
+        head.last = said.close || (minor == 0 && (!said.keep_alive || said.chunked));
+        head.outcome = match said.outcome {
+            // Trailers only: the head says how the call fared.
+            Some(outcome) if request & note::GRPC != 0 => outcome,
+            _ => outcome(status),
+        };
         let tunnel = (200..300).contains(&status) && request & note::CONNECT != 0;
         match status {
             101 if request & note::UPGRADE == 0 => {
@@ -63,7 +68,7 @@ impl ResponseDecoder {
             204 | 304 => {}
             _ if request & note::HEAD != 0 => {}
             _ => match (said.length, said.chunked) {
-                (_, true) => self.steps(&mut head, Framing::Size),
+                (_, true) => self.steps(&mut head, Framing::Size { extra: 0 }),
                 (Some(0), _) => {}
                 (Some(length), _) => head.body = Body::Length(length),
                 (None, _) => {

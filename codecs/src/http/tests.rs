@@ -1,8 +1,13 @@
+mod answered;
+mod grpc;
+mod relayed;
+mod rewritten;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::frame::{Kind, Lease, Outcome, Step};
-use crate::testing::{Transcript, assert_splits_agree, transcript};
+use crate::testing::{Transcript, assert_decoders_agree, assert_splits_agree, transcript};
 use crate::{Body, Metadata};
 
 const WANTED: [&str; 10] = [
@@ -191,6 +196,8 @@ fn what_two_parsers_could_read_differently_is_refused() {
         ("5;\0\r\nhello\r\n0\r\n\r\n", "a NUL in an extension"),
         ("\r\nhello", "no size"),
         ("0\r\nbad trailer\r\n\r\n", "a trailer without a colon"),
+        ("0\r\nContent-Length: 5\r\n\r\n", "a trailer that frames"),
+        ("0\r\nhost: b\r\n\r\n", "a trailer that routes"),
     ] {
         let input =
             format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
@@ -350,10 +357,65 @@ fn first_bytes_are_http_or_not() {
             assert_eq!(Http.probe(yes), Probe::No);
         }
     }
-    for no in [&b"GET key\r\n"[..], b"\xda\xbb", b"*1\r\n$", b"PING\r\n", b"PRI * HTTP/2.0\r\n"] {
+    for no in [&b"GET key\r\n"[..], b"\xda\xbb", b"*1\r\n$", b"PING\r\n", b"PRI * HTTP/2.0\r\nX"] {
         assert_eq!(Http.probe(no), Probe::No, "{}", no.escape_ascii());
     }
     assert!(matches!(Http.probe(b"GET /a"), Probe::Maybe { .. }));
+}
+
+#[test]
+fn the_preface_of_http2_is_known_by_all_of_it() {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for end in 0..preface.len() {
+        let more = Probe::Maybe { need: end + 1 };
+        assert_eq!((Http.streams(&preface[..end]), Http.probe(&preface[..end])), (more, more));
+        let mut other = preface[..=end].to_vec();
+        other[end] ^= 1;
+        assert_eq!(Http.streams(&other), Probe::No, "{}", other.escape_ascii());
+    }
+    let certain = Probe::Yes { confidence: crate::CERTAIN };
+    for rest in [&b""[..], b"\0\0\0\x04"] {
+        let opening = [&preface[..], rest].concat();
+        assert_eq!((Http.streams(&opening), Http.probe(&opening)), (certain, certain));
+    }
+    assert_eq!(Http.streams(b"GET / HTTP/1.1\r\n"), Probe::No);
+    assert_eq!(Http.probe(b"PRI * HTTP/1.1\r\n"), certain, "a method of that name");
+}
+
+#[test]
+fn a_stream_of_http2_comes_as_text_and_is_told_apart() {
+    let input = b"POST /a?page=2 HTTP/2.0\r\nhost: Shop.Example\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+    let interest = Interest::of(WANTED);
+    let codec = Http.compile(&Limits::default(), &interest);
+    let cuts: Vec<usize> = (0..input.len()).collect();
+    let all = assert_decoders_agree(&|| codec.stream_decoder(), &interest, input, &cuts);
+    assert_eq!(all.error, None);
+    for (key, expected) in [
+        ("http.version", "2"),
+        ("path", "/a"),
+        ("query.page", "2"),
+        ("host", "shop.example"),
+        ("scheme", "http"),
+    ] {
+        assert_eq!(value(&all, 0, key), expected, "{key}");
+    }
+    let head = all.messages[0].head;
+    assert!(!head.last && !Http.needs_plain_body(head.reply_to));
+    let mut out = Vec::new();
+    Http.relay(&head, input, &Hop::neutral(Side::Request), &mut out);
+    assert!(out.starts_with(b"POST /a?page=2 HTTP/1.1\r\nhost: "), "{}", out.escape_ascii());
+    // Text that no proxy has written is not of a stream.
+    assert_eq!(requests(input).error.map(|error| error.status), Some(505));
+    // The rules are those of HTTP/1.1.
+    for (wrong, status) in
+        [(&b"GET / HTTP/2.0\r\n\r\n"[..], 400), (b"GET / HTTP/3.0\r\nhost: a\r\n\r\n", 505)]
+    {
+        let all = assert_decoders_agree(&|| codec.stream_decoder(), &interest, wrong, &[]);
+        assert_eq!(all.error.map(|error| error.status), Some(status));
+    }
+    let old = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    let all = assert_decoders_agree(&|| codec.stream_decoder(), &interest, old, &[]);
+    assert_eq!(value(&all, 0, "http.version"), "1.1");
 }
 
 fn field_line() -> impl Strategy<Value = String> {
@@ -395,6 +457,54 @@ proptest! {
         let all = assert_splits_agree(codec.as_ref(), &interest, Side::Request, &input, &cuts);
         prop_assert_eq!(all.error, None);
         prop_assert_eq!(all.messages.len(), parts.len());
+    }
+
+    #[test]
+    fn any_split_of_any_replies_gives_the_same_messages(
+        parts in proptest::collection::vec(
+            (proptest::collection::vec(field_line(), 0..4), proptest::collection::vec(any::<u8>(), 0..60), 0u8..5),
+            1..5),
+        until_close in any::<bool>(),
+        cuts in proptest::collection::vec(0usize..1500, 0..20),
+    ) {
+        let mut input = Vec::new();
+        let mut asked = Vec::new();
+        for (fields, body, way) in &parts {
+            asked.push(if *way == 4 { note::HEAD } else { 0 });
+            let (status, framing) = match way {
+                0 => ("204 None", String::new()),
+                1 | 4 => ("200 OK", format!("Content-Length: {}\r\n", body.len())),
+                2 => ("100 Wait\r\n\r\nHTTP/1.1 500 No", "Content-Length: 0\r\n".to_owned()),
+                _ => ("200 OK", "Transfer-Encoding: chunked\r\n".to_owned()),
+            };
+            input.extend(format!("HTTP/1.1 {status}\r\n{}{framing}\r\n", fields.concat()).bytes());
+            if *way == 1 {
+                input.extend_from_slice(body);
+            } else if *way == 3 {
+                input.extend(format!("{:x}\r\n", body.len() + 1).bytes());
+                input.extend_from_slice(body);
+                input.extend_from_slice(b"!\r\n0\r\n\r\n");
+            }
+        }
+        let mut count = parts.len() + parts.iter().filter(|(_, _, way)| *way == 2).count();
+        if until_close {
+            asked.push(0);
+            input.extend_from_slice(b"HTTP/1.1 200 OK\r\n\r\nall the rest");
+            count += 1;
+        }
+        let interest = Interest::of(WANTED);
+        let codec = Http.compile(&Limits::default(), &interest);
+        let make = || {
+            let mut decoder = codec.decoder(Side::Reply);
+            for token in &asked {
+                decoder.expect(ReplyTo { id: 0, token: *token });
+            }
+            decoder
+        };
+        let all = assert_decoders_agree(&make, &interest, &input, &cuts);
+        prop_assert_eq!((all.error, all.unread), (None, 0));
+        prop_assert_eq!(all.messages.len(), count);
+        prop_assert!(all.messages.iter().all(|seen| seen.ended));
     }
 
     #[test]

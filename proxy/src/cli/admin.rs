@@ -64,6 +64,7 @@ fn figures(totals: &Totals) -> String {
         ("requests_total", counters.requests),
         ("requests_active", totals.in_flight),
         ("requests_oneway_total", counters.oneways),
+        ("session_messages_total", counters.messages),
         ("requests_answered_total", counters.answered),
         ("requests_local_errors_total", counters.faults),
         ("requests_abandoned_total", counters.abandoned),

@@ -97,6 +97,24 @@ enum Call {
         #[arg(long, value_name = "NAME=VALUE")]
         attach: Vec<String>,
     },
+    /// Calls a SOFABolt service with a content of JSON or other text.
+    #[command(
+        after_help = "Example:\n  polyport call bolt 127.0.0.1:7000 com.shop.Stock:1.0 count 42 --header tenant=acme"
+    )]
+    Bolt {
+        /// Where: host:port.
+        address: String,
+        /// The service, with its version.
+        service: String,
+        /// The method.
+        method: String,
+        /// The content, as it is.
+        #[arg(default_value = "")]
+        content: String,
+        /// A text of the header block, name=value.
+        #[arg(long, value_name = "NAME=VALUE")]
+        header: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -185,6 +203,9 @@ pub fn main(registry: &Registry) -> ExitCode {
         }
         Verb::Call(Call::Dubbo { address, interface, method, arguments, attach }) => {
             demo::call::dubbo(&address, &interface, &method, &arguments, &attach)
+        }
+        Verb::Call(Call::Bolt { address, service, method, content, header }) => {
+            demo::call::bolt(&address, &service, &method, &content, &header)
         }
     };
     done.unwrap_or_else(|problem| {

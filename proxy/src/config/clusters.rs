@@ -13,6 +13,7 @@ use super::diagnostic::suggest;
 use super::matchers::known_key;
 use super::reader::{Reader, Value};
 use super::settings::ClusterDefaults;
+use super::transport;
 use crate::snapshot::{Balance, Cluster, Endpoint};
 
 /// The clusters, and where each stands.
@@ -34,6 +35,10 @@ pub(super) fn read(
             "name",
             "endpoints",
             "balance",
+            "exchange",
+            "tls",
+            "proxy-protocol",
+            "http2",
             "connect-timeout",
             "connections",
             "max-connections",
@@ -46,6 +51,12 @@ pub(super) fn read(
             section.source.error(span.clone(), format!("two clusters are called `{name}`"), None);
         }
         let endpoints = endpoints(&section, resolve);
+        let http2 = section.boolean("http2").unwrap_or(false);
+        if http2 && let Some((_, span)) = section.string("proxy-protocol") {
+            let message = "a PROXY header names one client, and streams of many share a connection";
+            let help = "remove http2 or proxy-protocol; x-forwarded-for names the client";
+            section.source.error(span, message.into(), Some(help.into()));
+        }
         let number = |key: &str, default: usize| {
             section.integer(key, 1..=1 << 20).map_or(default, |number| number as usize)
         };
@@ -59,6 +70,10 @@ pub(super) fn read(
             max_connections: number("max-connections", 1024),
             max_requests: number("max-requests", 65_536),
             idle_timeout: duration("idle-timeout", Duration::from_secs(60)),
+            tls: transport::client(&section, http2),
+            proxy_protocol: transport::proxy_version(&section),
+            http2,
+            ordered: ordered(&section),
             heartbeat: duration("heartbeat", Duration::from_secs(15)),
         });
         clusters.spans.push(span);
@@ -116,6 +131,7 @@ fn endpoint(section: &Reader<'_, '_>, value: &Value<'_>, resolve: Resolve<'_>) -
             return Vec::new();
         }
     };
+    let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
     let addresses = match text.parse::<SocketAddr>() {
         Ok(address) => Ok(vec![address]),
         Err(_) if !text.contains(':') => {
@@ -128,7 +144,12 @@ fn endpoint(section: &Reader<'_, '_>, value: &Value<'_>, resolve: Resolve<'_>) -
     match addresses {
         Ok(addresses) if !addresses.is_empty() => addresses
             .into_iter()
-            .map(|address| Endpoint { address, weight, labels: labels.clone() })
+            .map(|address| Endpoint {
+                address,
+                host: host.to_owned(),
+                weight,
+                labels: labels.clone(),
+            })
             .collect(),
         Ok(_) => {
             section.source.error(span, format!("`{text}` has no address"), None);
@@ -143,7 +164,7 @@ fn endpoint(section: &Reader<'_, '_>, value: &Value<'_>, resolve: Resolve<'_>) -
 
 fn balance(section: &Reader<'_, '_>, registry: &Registry, interest: &mut Interest) -> Balance {
     const WAYS: [&str; 3] = ["round-robin", "least-request", "random"];
-    let Some(value) = section.get("balance") else { return Balance::RoundRobin };
+    let Some(value) = section.get("balance") else { return Balance::Natural };
     match value.get_ref() {
         DeValue::String(way) => match way.as_ref() {
             "round-robin" => return Balance::RoundRobin,
@@ -168,5 +189,18 @@ fn balance(section: &Reader<'_, '_>, registry: &Registry, interest: &mut Interes
         }
         _ => section.wrong(value, "a way to balance, or { hash = \"key\" }"),
     }
-    Balance::RoundRobin
+    Balance::Natural
+}
+
+/// Whether replies come in request order although their protocol could tell them apart.
+fn ordered(section: &Reader<'_, '_>) -> bool {
+    match section.string("exchange") {
+        None | Some(("natural", _)) => false,
+        Some(("ordered", _)) => true,
+        Some((other, span)) => {
+            let help = "there are \"ordered\", for servers that do not repeat a request's id, and \"natural\"";
+            section.source.error(span, format!("unknown exchange `{other}`"), Some(help.into()));
+            false
+        }
+    }
 }

@@ -9,6 +9,7 @@ use toml::de::DeValue;
 
 use super::diagnostic::suggest;
 use super::reader::Reader;
+use super::transport;
 use crate::snapshot::{Fallback, Listener};
 
 /// The listeners, and every protocol that one of them takes.
@@ -21,7 +22,15 @@ pub(super) fn read(
     let mut listeners: Vec<Listener> = Vec::new();
     let mut addresses: BTreeMap<SocketAddr, ()> = BTreeMap::new();
     for section in root.sections("listener", "[[listener]]") {
-        section.finish(&["name", "address", "protocols", "fallback", "detect-timeout"]);
+        section.finish(&[
+            "name",
+            "address",
+            "protocols",
+            "fallback",
+            "detect-timeout",
+            "tls",
+            "proxy-protocol",
+        ]);
         let Some((text, span)) = section.required("address", "\"0.0.0.0:7000\"") else { continue };
         let Ok(address) = text.parse::<SocketAddr>() else {
             let help = "write an address with its port, such as \"0.0.0.0:7000\" or \"[::]:7000\"";
@@ -76,6 +85,8 @@ pub(super) fn read(
             protocols,
             detectable,
             fallback,
+            tls: transport::server(&section),
+            proxy_protocol: transport::proxy_header(&section),
             detect_timeout: section.duration("detect-timeout").unwrap_or(Duration::from_secs(5)),
         });
     }

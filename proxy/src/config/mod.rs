@@ -12,6 +12,7 @@ mod matchers;
 mod reader;
 mod routes;
 mod settings;
+mod transport;
 mod values;
 
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -29,6 +30,15 @@ pub const FACTS: &[KeySpec] = &[
     KeySpec::key("listener", "name of the listener that took the connection", "edge"),
     KeySpec::key("source.ip", "the client's address", "10.1.2.3"),
     KeySpec::key("source.port", "the client's port", "51234"),
+    KeySpec::key("tls.sni", "the server name that the client asked for", "shop.example"),
+    KeySpec::key("tls.version", "TLS opened here: its version", "1.3"),
+    KeySpec::key("tls.alpn", "TLS opened here: what ALPN agreed on", "h2"),
+    KeySpec::key(
+        "tls.client.san",
+        "the alternative names of the client's certificate, joined by commas",
+        "spiffe://shop.example/cart",
+    ),
+    KeySpec::key("tls.client.subject", "the subject of the client's certificate", "CN=cart"),
 ];
 
 /// A name for opaque connections in rules on `protocol`.
@@ -78,6 +88,9 @@ pub fn compile_with(
     let admin = settings::admin(&mut root);
     let (listeners, enabled) = listeners::read(&mut root, registry);
     let mut interest = Interest::nothing();
+    for key in enabled.iter().filter_map(|protocol| protocol.affinity()) {
+        interest.add(key);
+    }
     let clusters = clusters::read(&mut root, registry, &mut interest, resolve, &request_defaults);
     let routes = routes::read(&mut root, registry, &clusters, &mut interest);
     root.finish(&["workers", "listener", "cluster", "route", "defaults", "limits", "admin"]);
@@ -110,12 +123,18 @@ pub fn compile_with(
         source_ip: interest.slot("source.ip"),
         source_port: interest.slot("source.port"),
         protocol: interest.slot("protocol"),
+        tls_sni: interest.slot("tls.sni"),
+        tls_version: interest.slot("tls.version"),
+        tls_alpn: interest.slot("tls.alpn"),
+        tls_client_san: interest.slot("tls.client.san"),
+        tls_client_subject: interest.slot("tls.client.subject"),
     };
     let protocols = enabled
         .into_iter()
         .map(|protocol| Enabled {
             protocol,
             codec: protocol.compile(&limits.codec, &interest),
+            affinity: protocol.affinity().and_then(|key| interest.slot(key)),
             framing: protocol.compile(&limits.codec, &Interest::nothing()),
         })
         .collect();

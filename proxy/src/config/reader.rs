@@ -44,6 +44,11 @@ impl<'a> Source<'a> {
         self.found.borrow_mut().push((start, diagnostic));
     }
 
+    /// The folder that the config's file names are relative to.
+    pub(super) fn folder(&self) -> &'a std::path::Path {
+        std::path::Path::new(self.file).parent().unwrap_or(std::path::Path::new(""))
+    }
+
     pub(super) fn error(&self, span: Range<usize>, message: String, help: Option<String>) {
         self.note(Severity::Error, span, message, help);
     }

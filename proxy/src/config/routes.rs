@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use polyport_codecs::{Interest, Registry};
 use polyport_router::{Ring, Route, Split};
@@ -29,7 +30,7 @@ pub(super) fn read(
     let mut all = Routes { routes: Vec::new(), spans: Vec::new(), used: BTreeSet::new() };
     let mut names = BTreeSet::new();
     for section in root.sections("route", "[[route]]") {
-        section.finish(&["name", "match", "to", "timeout", "sticky", "deny"]);
+        section.finish(&["name", "match", "to", "timeout", "sticky", "deny", "limit"]);
         let name = section.string("name");
         let span = name.as_ref().map_or(section.span.clone(), |(_, span)| span.clone());
         if let Some((name, span)) = &name
@@ -82,9 +83,14 @@ fn forward(
         DeValue::Array(array) => array.iter().collect(),
         _ => one.to_vec(),
     };
+    // Whether a message with a key of its protocol's own may come this way.
+    let keyed = match section.section("match", "match").and_then(|when| when.string("protocol")) {
+        Some((name, _)) => registry.get(name).is_some_and(|named| named.affinity().is_some()),
+        None => registry.protocols().iter().any(|known| known.affinity().is_some()),
+    };
     let (mut weights, mut targets) = (Vec::new(), Vec::new());
     for value in arms {
-        let (weight, target) = arm(section, value, clusters)?;
+        let (weight, target) = arm(section, value, clusters, keyed)?;
         used.insert(target.cluster);
         weights.push(weight);
         targets.push(target);
@@ -97,10 +103,16 @@ fn forward(
     let sticky = section.string("sticky").and_then(|(key, span)| {
         known_key(section.source, registry, None, key, span).then(|| interest.add(key))
     });
-    Some(Action::Forward(Forward { split, targets, sticky, timeout: section.duration("timeout") }))
+    let (timeout, limit) = (section.duration("timeout"), section.rate("limit"));
+    Some(Action::Forward(Forward { split, targets, sticky, timeout, limit: limit.map(Arc::new) }))
 }
 
-fn arm(section: &Reader<'_, '_>, value: &Value<'_>, clusters: &Clusters) -> Option<(u32, Target)> {
+fn arm(
+    section: &Reader<'_, '_>,
+    value: &Value<'_>,
+    clusters: &Clusters,
+    keyed: bool,
+) -> Option<(u32, Target)> {
     let mut weight = 1;
     let mut labels: BTreeMap<&str, &str> = BTreeMap::new();
     let mut labels_span = value.span();
@@ -156,7 +168,12 @@ fn arm(section: &Reader<'_, '_>, value: &Value<'_>, clusters: &Clusters) -> Opti
         section.source.error(labels_span, message, None);
         return None;
     }
-    let ring = matches!(settings.balance, Balance::Hash(_)).then(|| {
+    let hashed = match settings.balance {
+        Balance::Hash(_) => true,
+        Balance::Natural => keyed && endpoints.len() > 1,
+        _ => false,
+    };
+    let ring = hashed.then(|| {
         let members: Vec<(String, u32)> = endpoints
             .iter()
             .filter_map(|at| settings.endpoints.get(*at))

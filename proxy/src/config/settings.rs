@@ -46,6 +46,7 @@ pub(super) fn limits(root: &mut Reader<'_, '_>) -> AllLimits {
         count("depth", &mut codec.depth);
         count("elements", &mut codec.elements);
         count("headers", &mut codec.headers);
+        codec.thrift_old_binary = section.boolean("thrift-old-binary").unwrap_or(false);
         count("in-flight", &mut buffers.in_flight);
         count("connections", &mut buffers.connections);
         section.finish(&[
@@ -59,6 +60,7 @@ pub(super) fn limits(root: &mut Reader<'_, '_>) -> AllLimits {
             "depth",
             "elements",
             "headers",
+            "thrift-old-binary",
             "in-flight",
             "connections",
         ]);
@@ -73,6 +75,7 @@ pub(super) fn buffers(limits: &AllLimits) -> Buffers {
 pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults) {
     let mut timeouts = Timeouts {
         request: Duration::from_secs(15),
+        stream: Duration::from_secs(300),
         idle: Duration::from_secs(3600),
         read: Duration::from_secs(30),
         write: Duration::from_secs(30),
@@ -86,6 +89,7 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
             }
         };
         set("timeout", &mut timeouts.request);
+        set("stream-timeout", &mut timeouts.stream);
         set("idle-timeout", &mut timeouts.idle);
         set("read-timeout", &mut timeouts.read);
         set("write-timeout", &mut timeouts.write);
@@ -93,6 +97,7 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
         set("connect-timeout", &mut clusters.connect_timeout);
         section.finish(&[
             "timeout",
+            "stream-timeout",
             "idle-timeout",
             "read-timeout",
             "write-timeout",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::reader::{Reader, integer};
+use crate::limit::Limit;
 
 impl Reader<'_, '_> {
     /// `"800ms"`, `"5s"`, `"1m"`, `"2h"`.
@@ -16,6 +17,30 @@ impl Reader<'_, '_> {
             self.source.error(span, format!("`{text}` is no duration"), Some(help.into()));
         }
         found
+    }
+
+    /// `"100/s"`, or `{ rate = "100/s", burst = 20 }`.
+    pub(super) fn rate(&self, key: &str) -> Option<Limit> {
+        let value = self.get(key)?;
+        let (text, span, burst) = match value.get_ref() {
+            DeValue::Table(table) => {
+                let limit = Reader::new(self.source, table, value.span(), "a limit");
+                limit.finish(&["rate", "burst"]);
+                let (text, span) = limit.required("rate", "\"100/s\"")?;
+                (text, span, limit.integer("burst", 1..=1 << 32))
+            }
+            _ => {
+                let (text, span) = self.string(key)?;
+                (text, span, None)
+            }
+        };
+        let found = rate(text);
+        if found.is_none() {
+            let help = "write a number and a time: \"100/s\", \"5/m\" or \"1000/h\"";
+            self.source.error(span, format!("`{text}` is no rate"), Some(help.into()));
+        }
+        let (count, per) = found?;
+        Some(Limit::new(count, per, burst.unwrap_or(count)))
     }
 
     /// `"64KiB"`, `"8MiB"`, or a number of bytes.
@@ -38,6 +63,19 @@ fn split(text: &str) -> Option<(u64, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     Some((number.parse().ok()?, unit.trim()))
+}
+
+/// How many in how many microseconds.
+fn rate(text: &str) -> Option<(u64, u64)> {
+    let (count, per) = text.split_once('/')?;
+    let per = match per.trim() {
+        "s" => 1_000_000,
+        "m" => 60_000_000,
+        "h" => 3_600_000_000,
+        _ => return None,
+    };
+    let count = count.trim().parse().ok()?;
+    (1..=1_000_000_000).contains(&count).then_some((count, per))
 }
 
 fn duration(text: &str) -> Option<Duration> {

@@ -6,7 +6,7 @@ use polyport_codecs::{After, Body, Exchange, Fault, Head, Hop, Kind, Lease, Repl
 use rand::Rng;
 
 use super::pool::Wanted;
-use super::state::{DownId, DownState, Expected, Flight, FlightId, Lane, UpId, UpMode};
+use super::state::{Dialogue, DownId, DownState, Expected, Flight, FlightId, Lane, UpId, UpMode};
 use super::{Engine, Tapped};
 use crate::snapshot::{Action as RouteAction, Forward};
 
@@ -16,6 +16,16 @@ pub(super) enum Passed {
     On { to: Option<UpId>, flight: Option<FlightId> },
     /// It has to wait, with its bytes.
     Parked,
+}
+
+/// Where a message goes.
+struct Chosen {
+    up: UpId,
+    /// What it asks of the connection, once its cluster has had its say.
+    lease: Lease,
+    /// The route's position; `usize::MAX`: none was asked.
+    route: usize,
+    timeout: Option<std::time::Duration>,
 }
 
 /// Requests up to this size are kept while they are first on a reused
@@ -68,8 +78,18 @@ impl Engine {
             return Passed::Parked;
         }
 
-        let (up, route, timeout) = if let (true, Some(up)) = (on_held, down.held) {
-            (up, usize::MAX, None)
+        if exchange == Exchange::Correlated
+            && down.in_flight > 0
+            && down.latest_id == head.reply_to.id
+            && head.kind == Kind::Request
+        {
+            // A client that gives all its requests one id tells their replies apart by
+            // their order, so one follows the other.
+            return Passed::Parked;
+        }
+
+        let Chosen { up, lease, route, timeout } = if let (true, Some(up)) = (on_held, down.held) {
+            Chosen { up, lease, route: usize::MAX, timeout: None }
         } else {
             match self.choose(id, head, buf, lease, protocol) {
                 Ok(chosen) => chosen,
@@ -93,7 +113,17 @@ impl Engine {
         let request = timeout.unwrap_or(snapshot.timeouts.request).as_millis() as u64;
         let may_wait = matches!(lease, Lease::Session)
             || (lease == Lease::Once && ordered_shared(exchange) && head.body == Body::None);
-        let deadline = if may_wait { u64::MAX } else { self.now.saturating_add(request) };
+        let limit = match head.timeout {
+            0 => u64::MAX,
+            timeout => self.now.saturating_add(u64::from(timeout)),
+        };
+        // The time of a request runs from when all of it is there; until then
+        // its body has to move.
+        let first = match head.body {
+            Body::None => request,
+            _ => snapshot.timeouts.stream.as_millis() as u64,
+        };
+        let deadline = if may_wait { u64::MAX } else { self.now.saturating_add(first).min(limit) };
         let reused = upstream.used;
         let mut note = Vec::new();
         if head.note.1 > 0 {
@@ -109,6 +139,7 @@ impl Engine {
             started: self.now,
             deadline,
             timeout: request,
+            limit,
             lease,
             oneway,
             sent: false,
@@ -136,10 +167,10 @@ impl Engine {
 
         let hop = Hop {
             side: Side::Request,
-            id: (exchange == Exchange::Correlated)
+            id: (exchange == Exchange::Correlated && !upstream.ordered)
                 .then(|| flight.to_wire(enabled.protocol.id_bits())),
-            source: Some(down.source.ip()),
-            secure: false,
+            source: Some(down.peer.source.ip()),
+            secure: down.peer.tls.is_some(),
             request: head.reply_to,
             close: false,
             plain_body: false,
@@ -177,6 +208,9 @@ impl Engine {
                 upstream.draining = true;
                 down.state = DownState::Session(up);
                 down.held = None;
+                if exchange == Exchange::Session {
+                    down.dialogue = Some(Box::new(dialogue(head)));
+                }
             }
             Lease::Shared => down.alone = false,
             Lease::Hold => {
@@ -190,13 +224,21 @@ impl Engine {
             Lease::Once | Lease::Profile => down.alone = true,
         }
         if lease == Lease::Session {
+            if head.patience > 0 {
+                self.look_by(self.now + u64::from(head.patience));
+            }
             // From here on nobody pairs replies with requests: this one has ended well.
             self.mark_up(up);
             self.forget_flight(flight);
             return Passed::On { to: Some(up), flight: None };
         }
-        if ordered && !oneway {
+        if upstream.ordered && !oneway {
             upstream.expected.push_back(Expected::Flight(flight));
+        }
+        if !oneway {
+            down.latest_id = head.reply_to.id;
+        }
+        if ordered && !oneway {
             down.lanes.push_back(Lane { flight: Some(flight), bytes: Vec::new(), last: false });
         }
         self.mark_up(up);
@@ -211,7 +253,7 @@ impl Engine {
         buf: &[u8],
         lease: Lease,
         protocol: usize,
-    ) -> Result<(UpId, usize, Option<std::time::Duration>), Fault> {
+    ) -> Result<Chosen, Fault> {
         let snapshot = self.snapshot.clone();
         let Some(down) = self.downs.get_mut(id) else { return Err(Fault::ShuttingDown) };
         let profile = down.profile;
@@ -236,10 +278,10 @@ impl Engine {
                         id,
                         forward,
                         &view,
-                        Wanted { protocol: Some(protocol), profile, lease },
+                        Wanted { protocol: Some(protocol), profile, lease, ends: None },
                         &mut tapped,
                     )
-                    .map(|up| (up, at, forward.timeout)),
+                    .map(|(up, lease)| Chosen { up, lease, route: at, timeout: forward.timeout }),
             },
         };
         if let Some(tap) = &self.tap {
@@ -259,7 +301,10 @@ impl Engine {
         view: &polyport_codecs::View<'_>,
         wanted: Wanted,
         tapped: &mut Tapped<'_>,
-    ) -> Result<UpId, Fault> {
+    ) -> Result<(UpId, Lease), Fault> {
+        if forward.limit.as_ref().is_some_and(|limit| !limit.take(self.now * 1000)) {
+            return Err(Fault::Overloaded);
+        }
         let snapshot = self.snapshot.clone();
         let arm = match forward.sticky.and_then(|slot| view.get(slot)) {
             _ if forward.targets.len() == 1 => 0,
@@ -267,15 +312,25 @@ impl Engine {
             None => forward.split.choose(self.rng.random()),
         };
         let target = forward.targets.get(arm).ok_or(Fault::NoHealthyEndpoint)?;
-        let endpoint = self.choose_endpoint(target, view)?;
+        let endpoint = self.choose_endpoint(target, view, wanted.protocol)?;
         if let Some(cluster) = snapshot.clusters.get(target.cluster) {
             let address: Option<SocketAddr> =
                 cluster.endpoints.get(endpoint).map(|endpoint| endpoint.address);
             tapped.endpoint = address;
             tapped.cluster = Some(target.cluster);
         }
-        let up = self.connection(id, target, endpoint, wanted)?;
-        Ok(up)
+        let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
+        let told = cluster.proxy_protocol.is_some();
+        let ends =
+            self.downs.get(id).filter(|_| told).map(|down| (down.peer.source, down.peer.local));
+        let lease = match wanted.lease {
+            // Its servers do not say which request a reply answers; or they take
+            // a connection to be one client's.
+            Lease::Shared if cluster.ordered || told => Lease::Once,
+            lease => lease,
+        };
+        let up = self.connection(id, target, endpoint, Wanted { lease, ends, ..wanted })?;
+        Ok((up, lease))
     }
 
     /// Gives back a connection that was leased and then not used.
@@ -308,7 +363,7 @@ impl Engine {
             fault: None,
             view,
         };
-        let wanted = Wanted { protocol: None, profile: 0, lease: Lease::Session };
+        let wanted = Wanted { protocol: None, profile: 0, lease: Lease::Session, ends: None };
         let joined = match found.map(|(_, route)| &route.then) {
             Some(RouteAction::Forward(forward)) => {
                 self.connection_for(id, forward, &view, wanted, &mut tapped)
@@ -321,7 +376,7 @@ impl Engine {
             tap(&tapped);
         }
         match joined {
-            Ok(up) => {
+            Ok((up, _)) => {
                 if let Some(upstream) = self.ups.get_mut(up) {
                     upstream.mode = UpMode::Session(id);
                     upstream.draining = true;
@@ -373,6 +428,20 @@ impl Engine {
             Some(enabled) => enabled.protocol.local_reply(to, note, fault, fault.as_str(), reply),
             None => After::Close,
         }
+    }
+}
+
+/// The state of a session whose messages are looked at, after the one that opens it.
+fn dialogue(head: &Head) -> Dialogue {
+    Dialogue {
+        opened: head.reply_to,
+        left: if let Body::Length(left) = head.body { left } else { 0 },
+        steps: head.body == Body::Steps,
+        dropping: false,
+        patience: u64::from(head.patience),
+        waiting: Vec::new(),
+        begun: false,
+        over: false,
     }
 }
 

@@ -1,16 +1,16 @@
 //! From a downstream's bytes to heads and bodies.
 
-use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use polyport_codecs::{
-    Body, DecodeError, Detection, ErrorKind, Fault, Head, Metadata, Step, detect,
+    Body, DecodeError, Detection, ErrorKind, Fault, Head, Metadata, Probe, Step, detect,
 };
 
 use super::dispatch::Passed;
 use super::pool::Party;
-use super::state::{ConnId, DownId, DownState, Downstream, FlightId, UpId};
-use super::{Action, Engine, Net};
+use super::state::{ConnId, DownId, DownState, Downstream, FlightId, UpId, UpState};
+use super::{Action, Engine, Net, Peer};
 use crate::snapshot::Fallback;
 
 /// How long a connection that we shut is kept for its peer to read our last words.
@@ -18,10 +18,34 @@ const LINGER: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// A listener accepted a connection. `None` where there are too many: close it.
-    pub fn accept(&mut self, listener: usize, source: SocketAddr) -> Option<ConnId> {
+    pub fn accept(&mut self, listener: usize, peer: Rc<Peer>) -> Option<ConnId> {
+        let id = self.admit(listener, peer, false)?;
         let snapshot = self.snapshot.clone();
         let settings = snapshot.listeners.get(listener)?;
-        if self.draining || self.downs.len() >= snapshot.buffers.connections {
+        if let Some(only) = settings.only()
+            && !snapshot.protocols.get(only)?.may_stream()
+        {
+            self.speak(id, only);
+        }
+        Some(ConnId::Down(id))
+    }
+
+    /// A stream was opened on a connection that carries many of `protocol`.
+    pub fn accept_stream(
+        &mut self,
+        listener: usize,
+        peer: Rc<Peer>,
+        protocol: usize,
+    ) -> Option<ConnId> {
+        let id = self.admit(listener, peer, true)?;
+        self.speak(id, protocol);
+        Some(ConnId::Down(id))
+    }
+
+    fn admit(&mut self, listener: usize, peer: Rc<Peer>, stream: bool) -> Option<DownId> {
+        let snapshot = self.snapshot.clone();
+        let settings = snapshot.listeners.get(listener)?;
+        if (self.draining && !stream) || self.downs.len() >= snapshot.buffers.connections {
             return None;
         }
         self.counters.accepted += 1;
@@ -29,15 +53,10 @@ impl Engine {
         if let Some(slot) = snapshot.facts.listener {
             metadata.keep(slot, settings.name.as_bytes());
         }
-        if let Some(slot) = snapshot.facts.source_ip {
-            metadata.keep(slot, source.ip().to_canonical().to_string().as_bytes());
-        }
-        if let Some(slot) = snapshot.facts.source_port {
-            metadata.keep(slot, source.port().to_string().as_bytes());
-        }
+        peer.keep(&snapshot.facts, &mut metadata);
         let id = self.downs.insert(Box::new(Downstream {
             listener,
-            source,
+            peer,
             protocol: None,
             decoder: None,
             metadata: Some(Box::new(metadata)),
@@ -58,6 +77,9 @@ impl Engine {
             alone: false,
             releasing: false,
             held: None,
+            latest_id: 0,
+            dialogue: None,
+            stream,
             profile: 0,
             holding_back: Vec::new(),
             holds_shared: false,
@@ -65,14 +87,9 @@ impl Engine {
             message_since: self.now,
             blocked_since: 0,
         }));
-        if let [only] = settings.protocols[..]
-            && settings.fallback == Fallback::Close
-        {
-            self.speak(id, only);
-        }
         self.look_by(self.now + settings.detect_timeout.as_millis() as u64);
         self.look_by(self.now + snapshot.timeouts.idle.as_millis() as u64);
-        Some(ConnId::Down(id))
+        Some(id)
     }
 
     /// The connection speaks this protocol from here on.
@@ -87,7 +104,11 @@ impl Engine {
             metadata.keep(slot, enabled.protocol.name().as_bytes());
         }
         down.protocol = Some(protocol);
-        down.decoder = Some(enabled.codec.decoder(polyport_codecs::Side::Request));
+        down.decoder = Some(if down.stream {
+            enabled.codec.stream_decoder()
+        } else {
+            enabled.codec.decoder(polyport_codecs::Side::Request)
+        });
         down.state = DownState::Idle;
     }
 
@@ -143,6 +164,12 @@ impl Engine {
             let rest = buf.get(at..).unwrap_or_default();
             match down.state {
                 DownState::Closing { .. } => return buf.len(),
+                DownState::Session(up) if down.dialogue.is_some() => {
+                    match self.converse(id, up, rest, net) {
+                        Some(taken) => at += taken,
+                        None => return at,
+                    }
+                }
                 DownState::Session(up) => {
                     if !rest.is_empty() {
                         self.pass_up(id, up, rest, net);
@@ -230,7 +257,7 @@ impl Engine {
     }
 
     /// Runs the decoder; `None` where it needs more, or refused (which is dealt with here).
-    fn step(&mut self, id: DownId, buf: &[u8]) -> Option<Step> {
+    pub(super) fn step(&mut self, id: DownId, buf: &[u8]) -> Option<Step> {
         let down = self.downs.get_mut(id)?;
         if buf.len() < down.need {
             return None;
@@ -266,6 +293,9 @@ impl Engine {
         let snapshot = self.snapshot.clone();
         let Some(down) = self.downs.get_mut(id) else { return false };
         let Some(listener) = snapshot.listeners.get(down.listener) else { return false };
+        if let Some(only) = listener.only() {
+            return self.recognised(id, only, prefix);
+        }
         match detect(&listener.detectable, prefix) {
             Detection::Need(need) if need <= snapshot.limits.head => {
                 down.need = need;
@@ -277,12 +307,31 @@ impl Engine {
                     .protocols
                     .iter()
                     .position(|enabled| enabled.protocol.name() == protocol.name());
-                if let Some(found) = found {
-                    self.speak(id, found);
-                }
-                found.is_some()
+                found.is_some_and(|found| self.recognised(id, found, prefix))
             }
             Detection::Need(_) | Detection::Unmatched => self.fall_back(id, prefix),
+        }
+    }
+
+    /// The protocol is known; whether its messages can be looked at now.
+    fn recognised(&mut self, id: DownId, protocol: usize, prefix: &[u8]) -> bool {
+        let snapshot = self.snapshot.clone();
+        let Some(enabled) = snapshot.protocols.get(protocol) else { return false };
+        match enabled.protocol.streams(prefix) {
+            Probe::Yes { .. } => {
+                self.hand_over(id, protocol, prefix);
+                false
+            }
+            Probe::Maybe { need } => {
+                if let Some(down) = self.downs.get_mut(id) {
+                    down.need = need;
+                }
+                false
+            }
+            Probe::No => {
+                self.speak(id, protocol);
+                true
+            }
         }
     }
 
@@ -294,7 +343,7 @@ impl Engine {
         down.need = 0;
         match listener.fallback {
             Fallback::Close => {
-                tracing::info!(source = %down.source, listener = %listener.name,
+                tracing::info!(source = %down.peer.source, listener = %listener.name,
                     first = %prefix.get(..prefix.len().min(16)).unwrap_or_default().escape_ascii(),
                     "closed: no enabled protocol begins like this");
                 self.counters.malformed += 1;
@@ -314,7 +363,7 @@ impl Engine {
         self.counters.malformed += 1;
         let snapshot = self.snapshot.clone();
         let Some(down) = self.downs.get_mut(id) else { return };
-        tracing::debug!(source = %down.source, %error, "refused");
+        tracing::debug!(source = %down.peer.source, %error, "refused");
         let body_of = match down.state {
             DownState::Body { flight, .. } | DownState::Steps { flight, .. } => flight,
             _ => None,
@@ -326,7 +375,23 @@ impl Engine {
             self.abort(id, flight, fault);
             return;
         }
+        if let DownState::Session(up) = down.state {
+            // Half a message of the server's may be out already: then nothing can be said.
+            let silent = self.ups.get(up).is_some_and(|upstream| {
+                !matches!(upstream.state, UpState::Idle) || !upstream.input.is_empty()
+            });
+            if let Some(down) = self.downs.get_mut(id) {
+                down.state = DownState::Idle;
+                down.dialogue = None;
+            }
+            self.close_up(up, Fault::UpstreamReset);
+            if silent {
+                self.stop_reading(id);
+                return;
+            }
+        }
         let mut reply = self.spares.take();
+        let Some(down) = self.downs.get_mut(id) else { return };
         if let Some(enabled) = down.protocol.and_then(|index| snapshot.protocols.get(index)) {
             enabled.protocol.reject(error, &mut reply);
         }

@@ -1,7 +1,7 @@
 //! The one place where a request ends, and how what is owed to a downstream is
 //! written in its turn.
 
-use polyport_codecs::{After, Exchange, Fault, Lease};
+use polyport_codecs::{After, Fault, Lease};
 
 use super::Engine;
 use super::buffer::Spares;
@@ -31,6 +31,11 @@ impl Engine {
         let Some(id) = id else { return };
         let Some(flight) = self.flights.get_mut(id) else { return };
         flight.sent = true;
+        if !flight.replying && flight.deadline != u64::MAX {
+            // The wait for the reply begins now.
+            flight.deadline = self.now.saturating_add(flight.timeout).min(flight.limit);
+            self.earliest_flight = self.earliest_flight.min(flight.deadline);
+        }
         if flight.oneway {
             self.counters.oneways += 1;
             self.finish(id);
@@ -280,11 +285,6 @@ impl Engine {
         for up in alone {
             self.close_up(up, Fault::UpstreamReset);
         }
-    }
-
-    /// Whether replies of this protocol need a lane each from the start.
-    pub(super) fn is_ordered(&self, protocol: usize) -> bool {
-        matches!(self.exchange_of(Some(protocol)), Some(Exchange::Ordered { .. }))
     }
 }
 

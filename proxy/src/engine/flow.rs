@@ -79,7 +79,9 @@ impl Engine {
     ) {
         // A body that moves is no reason to give up.
         if let Some(flight) = flight.and_then(|id| self.flights.get_mut(id)) {
-            flight.deadline = flight.deadline.max(self.now.saturating_add(flight.timeout));
+            let patience = self.snapshot.timeouts.stream.as_millis() as u64;
+            flight.deadline =
+                flight.deadline.max(self.now.saturating_add(patience)).min(flight.limit);
             if let Some(to) = to {
                 self.pass_up(id, to, piece, net);
             }
@@ -136,7 +138,8 @@ impl Engine {
     ) {
         let Some(flight_id) = to else { return };
         let Some(flight) = self.flights.get_mut(flight_id) else { return };
-        flight.deadline = flight.deadline.max(self.now.saturating_add(flight.timeout));
+        flight.deadline =
+            flight.deadline.max(self.now.saturating_add(flight.timeout)).min(flight.limit);
         let (down, lane) = (flight.down, flight.lane);
         self.pass_down(down, from, Some((lane, flight_id)), piece, net);
     }

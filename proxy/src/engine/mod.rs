@@ -18,7 +18,9 @@ mod dispatch;
 mod downstream;
 mod finish;
 mod flow;
+mod peer;
 mod pool;
+mod session;
 pub mod slab;
 pub mod state;
 mod sweep;
@@ -33,6 +35,8 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use crate::snapshot::Snapshot;
+pub use peer::{Handed, Peer, TlsFacts, Way};
+
 use buffer::Spares;
 use pool::{EndpointState, ProfileState};
 use slab::Slab;
@@ -79,6 +83,8 @@ pub struct Counters {
     pub requests: u64,
     /// Requests that expect no reply.
     pub oneways: u64,
+    /// Messages from clients within sessions.
+    pub messages: u64,
     /// Requests that an upstream answered.
     pub answered: u64,
     /// Requests that the proxy answered with an error.
@@ -133,6 +139,7 @@ pub struct Engine {
     profiles: Vec<ProfileState>,
     dirty: Vec<ConnId>,
     resume: Vec<DownId>,
+    handed: Vec<Handed>,
     actions: Vec<Action>,
     spares: Spares,
     /// For replies, of which nobody asks any key.
@@ -165,6 +172,7 @@ impl Engine {
             profiles: vec![ProfileState::default()],
             dirty: Vec::new(),
             resume: Vec::new(),
+            handed: Vec::new(),
             actions: Vec::new(),
             spares: Spares::default(),
             no_metadata: Metadata::default(),

@@ -1,6 +1,7 @@
 //! Which connection carries a request: the endpoint, then one of its connections.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use polyport_codecs::{Exchange, Fault, Lease, Side, View};
 use rand::Rng;
@@ -21,13 +22,20 @@ pub(super) struct Wanted {
     pub profile: usize,
     /// Shared or alone.
     pub lease: Lease,
+    /// What the endpoint was told of the client.
+    pub ends: Ends,
 }
+
+/// The client's address and the one it connected to, where the endpoint is told.
+type Ends = Option<(SocketAddr, SocketAddr)>;
+
+/// What connections of one pool have in common: protocol, profile, client.
+type PoolKey = (Option<usize>, usize, Ends);
 
 /// What a worker knows of an endpoint.
 #[derive(Default)]
 pub(super) struct EndpointState {
-    /// By protocol and profile.
-    pools: HashMap<(Option<usize>, usize), Pool>,
+    pools: HashMap<PoolKey, Pool>,
     /// Connections of any sort.
     pub connections: usize,
     /// Requests in flight, for the balance.
@@ -43,6 +51,12 @@ struct Pool {
     shared: Vec<Option<UpId>>,
     /// Connections that nobody uses, latest used last.
     idle: Vec<UpId>,
+}
+
+impl Upstream {
+    fn pool(&self) -> PoolKey {
+        (self.protocol, self.profile, self.ends)
+    }
 }
 
 impl Pool {
@@ -101,8 +115,13 @@ impl Engine {
         &mut self,
         target: &Target,
         view: &View<'_>,
+        protocol: Option<usize>,
     ) -> Result<usize, Fault> {
         let snapshot = self.snapshot.clone();
+        let natural = protocol
+            .and_then(|at| snapshot.protocols.get(at))
+            .and_then(|enabled| view.get(enabled.affinity?))
+            .filter(|value| !value.is_empty());
         let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
         let states = self.endpoints.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
         let candidates = &target.endpoints[..];
@@ -123,7 +142,11 @@ impl Engine {
                 let hash = polyport_router::hash_key(view.get(slot).unwrap_or_default());
                 target.ring.as_ref().and_then(|ring| ring.walk(hash).find(|at| fit(*at)))
             }
-            Balance::RoundRobin | Balance::Hash(_) => {
+            Balance::Natural if target.ring.is_some() && natural.is_some() => {
+                let hash = polyport_router::hash_key(natural.unwrap_or_default());
+                target.ring.as_ref().and_then(|ring| ring.walk(hash).find(|at| fit(*at)))
+            }
+            Balance::Natural | Balance::RoundRobin | Balance::Hash(_) => {
                 let turn = self.turns.get_mut(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
                 *turn = turn.wrapping_add(1);
                 by_weight(cluster, candidates, *turn, fit)
@@ -159,7 +182,8 @@ impl Engine {
         let snapshot = self.snapshot.clone();
         let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
         let any_endpoint = target.endpoints.len() == cluster.endpoints.len()
-            && !matches!(cluster.balance, Balance::Hash(_));
+            && !matches!(cluster.balance, Balance::Hash(_))
+            && wanted.lease != Lease::Session;
         let state = self
             .endpoints
             .get_mut(target.cluster)
@@ -168,7 +192,7 @@ impl Engine {
         if state.in_flight >= cluster.max_requests {
             return Err(Fault::Overloaded);
         }
-        let pool = state.pools.entry((wanted.protocol, wanted.profile)).or_default();
+        let pool = state.pools.entry((wanted.protocol, wanted.profile, wanted.ends)).or_default();
         if wanted.lease == Lease::Shared {
             // The same downstream keeps to the same connection, so that its
             // requests stay in order.
@@ -216,6 +240,7 @@ impl Engine {
             cluster: cluster_at,
             endpoint,
             protocol: wanted.protocol,
+            ends: wanted.ends,
             profile: wanted.profile,
             mode: if shared { UpMode::Shared } else { UpMode::Leased(down) },
             seat,
@@ -230,6 +255,8 @@ impl Engine {
             dirty: false,
             paused: false,
             holding_back: Vec::new(),
+            ordered: cluster.ordered
+                || matches!(self.exchange_of(wanted.protocol), Some(Exchange::Ordered { .. })),
             expected: Default::default(),
             in_flight: 0,
             preamble_left: 0,
@@ -257,7 +284,7 @@ impl Engine {
         if let Some(state) = self.endpoints.get_mut(cluster_at).and_then(|s| s.get_mut(endpoint)) {
             state.connections += 1;
             if shared {
-                let key = (wanted.protocol, wanted.profile);
+                let key = (wanted.protocol, wanted.profile, wanted.ends);
                 state.pools.entry(key).or_default().seat(seat, up);
             }
         }
@@ -276,8 +303,7 @@ impl Engine {
         }
         upstream.mode = UpMode::Idle;
         upstream.last_active = self.now;
-        let (cluster, endpoint, key) =
-            (upstream.cluster, upstream.endpoint, (upstream.protocol, upstream.profile));
+        let (cluster, endpoint, key) = (upstream.cluster, upstream.endpoint, upstream.pool());
         let idle_timeout =
             self.snapshot.clusters.get(cluster).map_or(0, |c| c.idle_timeout.as_millis() as u64);
         if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(endpoint)) {
@@ -289,7 +315,7 @@ impl Engine {
     /// Takes a connection out of the pool: no new request will find it.
     pub(super) fn leave_pool(&mut self, up: UpId) {
         let Some(upstream) = self.ups.get(up) else { return };
-        let key = (upstream.protocol, upstream.profile);
+        let key = upstream.pool();
         if let Some(state) =
             self.endpoints.get_mut(upstream.cluster).and_then(|s| s.get_mut(upstream.endpoint))
             && let Some(pool) = state.pools.get_mut(&key)
@@ -360,7 +386,7 @@ impl Engine {
         upstream.endpoint = other;
         upstream.attempts += 1;
         upstream.phase = UpPhase::Connecting(until);
-        let (key, in_flight) = ((upstream.protocol, upstream.profile), upstream.in_flight);
+        let (key, in_flight) = (upstream.pool(), upstream.in_flight);
         let seat = upstream.seat;
         if let Some(states) = self.endpoints.get_mut(cluster_at) {
             if let Some(state) = states.get_mut(endpoint) {

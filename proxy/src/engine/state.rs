@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use polyport_codecs::{Decoder, Head, Lease, Metadata, ReplyTo};
 
 use super::buffer::OutBuffer;
+use super::peer::Peer;
 use super::slab::Key;
 
 /// Names a downstream connection.
@@ -71,12 +73,32 @@ pub struct Lane {
     pub last: bool,
 }
 
+/// A session whose messages are looked at one by one.
+pub struct Dialogue {
+    /// The message that opened it.
+    pub opened: ReplyTo,
+    /// So many bytes of the client's message are still to come.
+    pub left: u64,
+    /// The decoder says step by step what belongs to the client's message.
+    pub steps: bool,
+    /// They are of a message that may not pass.
+    pub dropping: bool,
+    /// The client ends it by being silent for longer, ms; 0: never.
+    pub patience: u64,
+    /// Our own words, which wait for the end of the message that the server is sending.
+    pub waiting: Vec<u8>,
+    /// The server has said something.
+    pub begun: bool,
+    /// The server has said that it is over.
+    pub over: bool,
+}
+
 /// A connection from a client.
 pub struct Downstream {
     /// Index into the snapshot's listeners.
     pub listener: usize,
     /// The client.
-    pub source: SocketAddr,
+    pub peer: Rc<Peer>,
     /// What it speaks; unknown while detecting, and for opaque TCP.
     pub protocol: Option<ProtocolIndex>,
     /// Taken out while it is running.
@@ -112,6 +134,8 @@ pub struct Downstream {
     pub lanes_gone: u64,
     /// Requests in flight.
     pub in_flight: usize,
+    /// The id of the latest request, as the client wrote it.
+    pub latest_id: u64,
     /// The latest request in flight travels on a connection of its own, so
     /// that those after it must wait to stay in order.
     pub alone: bool,
@@ -121,6 +145,10 @@ pub struct Downstream {
     pub held: Option<UpId>,
     /// Index into the engine's profiles.
     pub profile: usize,
+    /// A session whose messages are looked at.
+    pub dialogue: Option<Box<Dialogue>>,
+    /// It is one of many streams on a connection, and may be silent for long.
+    pub stream: bool,
     /// Upstreams not read because this client does not read what they sent.
     pub holding_back: Vec<UpId>,
     /// One of them may have other clients' requests on it.
@@ -191,6 +219,8 @@ pub struct Upstream {
     pub endpoint: usize,
     /// What is spoken on it; `None` for opaque TCP.
     pub protocol: Option<ProtocolIndex>,
+    /// The client's address and the one it connected to, where the endpoint was told.
+    pub ends: Option<(SocketAddr, SocketAddr)>,
     /// The state that was set up on it.
     pub profile: usize,
     /// What it may be used for.
@@ -219,7 +249,9 @@ pub struct Upstream {
     pub paused: bool,
     /// Downstreams not read because this upstream is slow.
     pub holding_back: Vec<DownId>,
-    /// Whose replies come next (ordered protocols).
+    /// Replies come in request order, by the protocol or by the cluster's word.
+    pub ordered: bool,
+    /// Whose replies come next, where they are ordered.
     pub expected: VecDeque<Expected>,
     /// Requests in flight on it.
     pub in_flight: usize,
@@ -266,8 +298,10 @@ pub struct Flight {
     pub started: u64,
     /// When it times out, ms; `u64::MAX`: never.
     pub deadline: u64,
-    /// How far the deadline is moved when a body moves, ms.
+    /// How long it may take, ms, once all of it is there.
     pub timeout: u64,
+    /// Past this nobody waits for it, ms; its sender said so. `u64::MAX`: it did not.
+    pub limit: u64,
     /// What it asked of the upstream connection.
     pub lease: Lease,
     /// Expects no reply.

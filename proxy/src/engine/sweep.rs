@@ -60,7 +60,8 @@ impl Engine {
 
     fn expire_downs(&mut self) {
         let timeouts = self.snapshot.timeouts;
-        let (idle, read, write) = (
+        let (stream, idle, read, write) = (
+            timeouts.stream.as_millis() as u64,
             timeouts.idle.as_millis() as u64,
             timeouts.read.as_millis() as u64,
             timeouts.write.as_millis() as u64,
@@ -82,9 +83,22 @@ impl Engine {
                         .map_or(read, |listener| listener.detect_timeout.as_millis() as u64);
                     (down.message_since + limit, Due::FallBack)
                 }
-                DownState::Session(_) | DownState::Closing { .. } => (u64::MAX, Due::Close),
-                DownState::Body { .. } | DownState::Steps { .. } if !down.read_paused => {
-                    (down.last_read + read, Due::Close)
+                DownState::Session(_) => match &down.dialogue {
+                    Some(dialogue) if dialogue.patience > 0 && !down.read_paused => {
+                        (down.last_read + dialogue.patience, Due::Silent)
+                    }
+                    _ => (u64::MAX, Due::Close),
+                },
+                DownState::Closing { .. } => (u64::MAX, Due::Close),
+                DownState::Body { flight, .. } | DownState::Steps { flight, .. }
+                    if !down.read_paused =>
+                {
+                    // A client that is being answered may pause in what it sends.
+                    let streams = down.stream
+                        || flight
+                            .and_then(|id| self.flights.get(id))
+                            .is_some_and(|flight| flight.replying);
+                    (down.last_read + if streams { stream.max(read) } else { read }, Due::Close)
                 }
                 DownState::Idle if !down.input.is_empty() && !down.parked => {
                     (down.message_since + read, Due::Close)
@@ -116,6 +130,7 @@ impl Engine {
                     }
                 }
                 Due::Close => self.close_down(id),
+                Due::Silent => self.end_session(id, Fault::Timeout),
             }
         }
     }
@@ -222,6 +237,7 @@ impl Engine {
 
 enum Due {
     Close,
+    Silent,
     FallBack,
 }
 

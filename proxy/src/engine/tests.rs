@@ -11,7 +11,7 @@ use sim::{Plan, simulate};
 
 #[test]
 fn every_request_of_a_calm_run_gets_its_own_answer() {
-    for protocol in [&toy::CORRELATED, &toy::PIPELINED, &toy::ALONE] {
+    for protocol in [&toy::CORRELATED, &toy::IN_ORDER, &toy::PIPELINED, &toy::ALONE] {
         for seed in 0..150 {
             let report = simulate(protocol, seed, Plan::calm());
             assert_eq!(report.errors, 0, "{} seed {seed}: {report:?}", protocol.name);
@@ -22,7 +22,7 @@ fn every_request_of_a_calm_run_gets_its_own_answer() {
 
 #[test]
 fn every_request_of_a_stormy_run_ends_exactly_once() {
-    for protocol in [&toy::CORRELATED, &toy::PIPELINED, &toy::ALONE] {
+    for protocol in [&toy::CORRELATED, &toy::IN_ORDER, &toy::PIPELINED, &toy::ALONE] {
         let mut answered = 0;
         for seed in 0..300 {
             let report = simulate(protocol, seed, Plan::stormy());

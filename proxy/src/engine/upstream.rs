@@ -46,6 +46,13 @@ impl Engine {
             if let UpMode::Session(down) = upstream.mode
                 && upstream.preamble_left == 0
             {
+                if self.downs.get(down).is_some_and(|down| down.dialogue.is_some()) {
+                    match self.converse_up(id, down, rest, net) {
+                        Some(taken) => at += taken,
+                        None => return at,
+                    }
+                    continue;
+                }
                 if !rest.is_empty() {
                     self.pass_down(down, id, None, rest, net);
                 }
@@ -117,7 +124,7 @@ impl Engine {
     }
 
     /// Runs the decoder; `None` where it needs more, or refused (the connection is then gone).
-    fn step_up(&mut self, id: UpId, buf: &[u8]) -> Option<Step> {
+    pub(super) fn step_up(&mut self, id: UpId, buf: &[u8]) -> Option<Step> {
         let upstream = self.ups.get_mut(id)?;
         if buf.len() < upstream.need {
             return None;
@@ -177,7 +184,7 @@ impl Engine {
             }
             return None;
         }
-        let to = if exchange == Exchange::Correlated {
+        let to = if exchange == Exchange::Correlated && !upstream.ordered {
             let bits = enabled.protocol.id_bits();
             let found = self.flights.from_wire(head.reply_to.id, bits);
             match found {
@@ -221,6 +228,13 @@ impl Engine {
             // A body that ends with the connection ends the downstream's too.
             replying_whole = head.body == Body::None;
             flight.replying |= !replying_whole;
+            if head.body == Body::Steps {
+                // What comes bit by bit may pause.
+                let patience = snapshot.timeouts.stream.as_millis() as u64;
+                flight.timeout = flight.timeout.max(patience);
+                flight.deadline =
+                    flight.deadline.max(self.now.saturating_add(patience)).min(flight.limit);
+            }
         }
         let session = head.lease == Lease::Session;
         let hop = Hop {
@@ -373,6 +387,7 @@ impl Engine {
         }
         match upstream.mode {
             UpMode::Session(down) => {
+                self.take_leave(down, &upstream, fault);
                 if let Some(joined) = self.downs.get_mut(down)
                     && matches!(joined.state, DownState::Session(_))
                 {
@@ -448,15 +463,15 @@ impl Engine {
             protocol: Some(protocol),
             profile: dead.profile,
             lease: Lease::Once,
+            ends: dead.ends,
         };
         let Ok(up) = self.open(down, dead.cluster, dead.endpoint, wanted, dead.any_endpoint) else {
             return false;
         };
-        let ordered = self.is_ordered(protocol);
         if let Some(upstream) = self.ups.get_mut(up) {
             upstream.out.tail(&mut self.spares).extend_from_slice(&copy);
             upstream.in_flight += 1;
-            if ordered {
+            if upstream.ordered {
                 upstream.expected.push_back(Expected::Flight(id));
             }
             if upstream.tell_decoder
@@ -502,7 +517,7 @@ impl Engine {
         }
         let out = upstream.out.tail(&mut self.spares);
         if enabled.protocol.heartbeat(PROBE_ID, out) {
-            if matches!(enabled.protocol.exchange(), Exchange::Ordered { .. }) {
+            if upstream.ordered {
                 upstream.expected.push_back(Expected::Probe);
             }
             upstream.probed = self.now.max(1);

@@ -8,9 +8,13 @@
 //! Read on: [`turn`] (the loop), [`sockets`] (reads and writes), [`ready`] (who
 //! has to be looked at).
 
+mod dial;
+mod greet;
+pub(crate) mod inbox;
 mod ready;
 mod sockets;
 mod turn;
+pub(crate) mod wire;
 
 use std::io;
 use std::net::SocketAddr;
@@ -48,7 +52,7 @@ pub enum StartError {
 /// What one worker tells the outside, without locks: it alone writes.
 #[derive(Default)]
 pub(crate) struct Board {
-    values: [AtomicU64; 14],
+    values: [AtomicU64; 15],
 }
 
 impl Board {
@@ -58,6 +62,7 @@ impl Board {
             counters.connects,
             counters.requests,
             counters.oneways,
+            counters.messages,
             counters.answered,
             counters.faults,
             counters.abandoned,
@@ -137,7 +142,9 @@ impl Proxy {
             }
             sockets.push(own);
         }
+        crate::tls::watch::watch(&snapshot)?;
         let stop = Arc::new(Stop::default());
+        let began = tokio::time::Instant::now();
         let mut proxy = Self { addresses, workers: Vec::new(), boards: Vec::new(), stop };
         for (at, own) in sockets.into_iter().enumerate() {
             let board = Arc::new(Board::default());
@@ -149,12 +156,17 @@ impl Proxy {
             );
             let thread =
                 std::thread::Builder::new().name(format!("worker-{at}")).spawn(move || {
-                    runtime.block_on(tokio::task::unconstrained(async move {
-                        match turn::Worker::new(snapshot, own, seed, tap, board, stop) {
-                            Ok(worker) => worker.await,
-                            Err(error) => tracing::error!(%error, "a worker could not start"),
-                        }
-                    }));
+                    // Tasks of single connections run beside the loop, on its thread.
+                    let tasks = tokio::task::LocalSet::new();
+                    tasks.block_on(
+                        &runtime,
+                        tokio::task::unconstrained(async move {
+                            match turn::Worker::new(snapshot, own, seed, tap, board, stop, began) {
+                                Ok(worker) => worker.await,
+                                Err(error) => tracing::error!(%error, "a worker could not start"),
+                            }
+                        }),
+                    );
                 })?;
             proxy.workers.push(thread);
         }
@@ -168,7 +180,7 @@ impl Proxy {
 
     /// What was done so far. Each worker's figures are as of its latest turn.
     pub fn totals(&self) -> Totals {
-        let mut sums = [0u64; 14];
+        let mut sums = [0u64; 15];
         for board in &self.boards {
             for (sum, place) in sums.iter_mut().zip(&board.values) {
                 *sum += place.load(Ordering::Relaxed);
@@ -179,6 +191,7 @@ impl Proxy {
             connects,
             requests,
             oneways,
+            messages,
             answered,
             faults,
             abandoned,
@@ -195,6 +208,7 @@ impl Proxy {
             connects,
             requests,
             oneways,
+            messages,
             answered,
             faults,
             abandoned,

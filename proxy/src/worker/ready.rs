@@ -12,17 +12,19 @@ use crate::engine::state::ConnId;
 
 /// What became ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ready {
+pub(crate) enum Ready {
     /// A connection.
     Conn(ConnId),
     /// The listener of this number.
     Listener(usize),
+    /// Tasks have left something.
+    Inbox,
 }
 
 /// The worker's list. The runtime wakes on the worker's own thread, so its lock
 /// is never contended.
 #[derive(Default)]
-pub(super) struct ReadyList {
+pub(crate) struct ReadyList {
     inner: Mutex<Inner>,
 }
 
@@ -39,7 +41,7 @@ impl ReadyList {
     }
 
     /// Puts something on the list and wakes the worker.
-    pub(super) fn push(&self, ready: Ready) {
+    pub(crate) fn push(&self, ready: Ready) {
         let mut inner = self.lock();
         inner.ready.push(ready);
         if let Some(worker) = &inner.worker {
@@ -48,7 +50,7 @@ impl ReadyList {
     }
 
     /// Swaps the list for an empty one; from now on `worker` is woken.
-    pub(super) fn take(&self, into: &mut Vec<Ready>, worker: &Waker) {
+    pub(crate) fn take(&self, into: &mut Vec<Ready>, worker: &Waker) {
         let mut inner = self.lock();
         std::mem::swap(&mut inner.ready, into);
         match &mut inner.worker {
@@ -59,19 +61,19 @@ impl ReadyList {
 }
 
 /// Wakes the worker on behalf of one thing, which is on the list at most once.
-pub(super) struct Signal {
+pub(crate) struct Signal {
     list: Arc<ReadyList>,
     what: Ready,
     listed: AtomicBool,
 }
 
 impl Signal {
-    pub(super) fn new(list: &Arc<ReadyList>, what: Ready) -> Arc<Self> {
+    pub(crate) fn new(list: &Arc<ReadyList>, what: Ready) -> Arc<Self> {
         Arc::new(Self { list: list.clone(), what, listed: AtomicBool::new(false) })
     }
 
     /// It is being looked at; from now on it may be listed again.
-    pub(super) fn seen(&self) {
+    pub(crate) fn seen(&self) {
         self.listed.store(false, Ordering::Release);
     }
 }

@@ -4,23 +4,31 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::ready::{Ready, ReadyList, Signal};
+use super::wire::Wire;
 use crate::engine::state::ConnId;
 use crate::engine::{Net, Written};
 
 /// A socket, and how to learn that it is ready.
 pub(super) struct Socket {
     conn: ConnId,
-    stream: TcpStream,
+    wire: Wire,
     signal: Arc<Signal>,
     waker: Waker,
     /// An upstream's connect is under way.
     pub(super) connecting: bool,
+    /// What was written is not all with the kernel yet (TLS).
+    unflushed: bool,
+    /// Our end is to be shut when it is.
+    shutting: bool,
 }
+
+/// How long a closed connection may take to hand its last words to the kernel.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What a read came to.
 pub(super) enum Got {
@@ -58,12 +66,10 @@ impl Sockets {
     pub(super) fn insert(
         &mut self,
         conn: ConnId,
-        stream: TcpStream,
+        wire: Wire,
         list: &Arc<ReadyList>,
         connecting: bool,
     ) {
-        // Small messages are batched here; the kernel must not wait for more.
-        let _ = stream.set_nodelay(true);
         let signal = Signal::new(list, Ready::Conn(conn));
         let waker = Waker::from(signal.clone());
         let (table, index) = self.table(conn);
@@ -71,7 +77,15 @@ impl Sockets {
             table.resize_with(index + 1, || None);
         }
         if let Some(place) = table.get_mut(index) {
-            *place = Some(Socket { conn, stream, signal, waker, connecting });
+            *place = Some(Socket {
+                conn,
+                wire,
+                signal,
+                waker,
+                connecting,
+                unflushed: false,
+                shutting: false,
+            });
         }
     }
 
@@ -79,9 +93,22 @@ impl Sockets {
         let (table, index) = self.table(conn);
         if let Some(place) = table.get_mut(index)
             && place.as_ref().is_some_and(|socket| socket.conn == conn)
+            && let Some(socket) = place.take()
+            && socket.unflushed
         {
-            *place = None;
+            // Last words that TLS still holds.
+            let mut wire = socket.wire;
+            tokio::task::spawn_local(tokio::time::timeout(LAST_WORDS, async move {
+                let _ = wire.shutdown().await;
+            }));
         }
+    }
+
+    /// Takes a connection's transport away from it.
+    pub(super) fn take(&mut self, conn: ConnId) -> Option<Wire> {
+        let (table, index) = self.table(conn);
+        let place = table.get_mut(index)?;
+        place.take_if(|socket| socket.conn == conn).map(|socket| socket.wire)
     }
 }
 
@@ -94,8 +121,15 @@ impl Socket {
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Got {
         let mut context = Context::from_waker(&self.waker);
         let mut buffer = ReadBuf::new(buffer);
-        match Pin::new(&mut self.stream).poll_read(&mut context, &mut buffer) {
+        match Pin::new(&mut self.wire).poll_read(&mut context, &mut buffer) {
             Poll::Pending => Got::Nothing,
+            // TLS that ends without saying so; most clients do.
+            Poll::Ready(Err(error))
+                if error.kind() == io::ErrorKind::UnexpectedEof
+                    && matches!(self.conn, ConnId::Down(_)) =>
+            {
+                Got::End
+            }
             Poll::Ready(Err(_)) => Got::Broken,
             Poll::Ready(Ok(())) if buffer.filled().is_empty() => Got::End,
             Poll::Ready(Ok(())) => Got::Bytes(buffer.filled().len()),
@@ -105,11 +139,12 @@ impl Socket {
     /// Whether a connect under way has come to an end, and which.
     pub(super) fn connected(&mut self) -> Poll<io::Result<()>> {
         let mut context = Context::from_waker(&self.waker);
-        match self.stream.poll_write_ready(&mut context) {
+        let Wire::Tcp(stream) = &mut self.wire else { return Poll::Ready(Ok(())) };
+        match stream.poll_write_ready(&mut context) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Ready(Ok(())) => Poll::Ready(match self.stream.take_error() {
-                Ok(None) => self.stream.peer_addr().map(drop),
+            Poll::Ready(Ok(())) => Poll::Ready(match stream.take_error() {
+                Ok(None) => stream.peer_addr().map(drop),
                 Ok(Some(error)) | Err(error) => Err(error),
             }),
         }
@@ -118,12 +153,32 @@ impl Socket {
     pub(super) fn shut(&mut self) {
         let mut context = Context::from_waker(&self.waker);
         // A peer that has gone already needs no notice.
-        let _ = Pin::new(&mut self.stream).poll_shutdown(&mut context);
+        self.shutting = Pin::new(&mut self.wire).poll_shutdown(&mut context).is_pending();
+    }
+
+    /// Goes on with what TLS could not hand to the kernel.
+    pub(super) fn pump(&mut self) {
+        if self.unflushed {
+            let mut context = Context::from_waker(&self.waker);
+            self.unflushed = Pin::new(&mut self.wire).poll_flush(&mut context).is_pending();
+        }
+        if self.shutting && !self.unflushed {
+            self.shut();
+        }
     }
 
     fn write(&mut self, first: &[u8], second: &[u8]) -> Written {
         let mut context = Context::from_waker(&self.waker);
-        let stream = Pin::new(&mut self.stream);
+        let secure = matches!(self.wire, Wire::Tls(_));
+        if secure && self.unflushed {
+            // No more is encrypted than the kernel takes.
+            match Pin::new(&mut self.wire).poll_flush(&mut context) {
+                Poll::Pending => return Written::Blocked,
+                Poll::Ready(Err(_)) => return Written::Failed,
+                Poll::Ready(Ok(())) => self.unflushed = false,
+            }
+        }
+        let stream = Pin::new(&mut self.wire);
         let wrote = if second.is_empty() {
             stream.poll_write(&mut context, first)
         } else if first.is_empty() {
@@ -132,6 +187,9 @@ impl Socket {
             let parts = [IoSlice::new(first), IoSlice::new(second)];
             stream.poll_write_vectored(&mut context, &parts)
         };
+        if secure && matches!(wrote, Poll::Ready(Ok(_))) {
+            self.unflushed = Pin::new(&mut self.wire).poll_flush(&mut context).is_pending();
+        }
         match wrote {
             Poll::Pending => Written::Blocked,
             Poll::Ready(Ok(count)) => Written::Bytes(count),

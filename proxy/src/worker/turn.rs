@@ -1,23 +1,33 @@
 //! One worker's loop: everything ready is read, then everything touched is written.
 
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
+use super::dial::dial;
+use super::greet::{Greeted, greet, greets};
+use super::inbox::{Arrival, Inbox};
 use super::ready::{Ready, ReadyList, Signal};
 use super::sockets::{Got, Sockets};
+use super::wire::{Rewound, Wire};
 use super::{Board, Stop};
 use crate::engine::state::{ConnId, UpId};
-use crate::engine::{Action, Engine, Tap};
+use crate::engine::{Action, Engine, Peer, Tap, Way};
 use crate::snapshot::Snapshot;
+use crate::streams::{client, pipe, server};
 
 /// Bytes read from one connection in one turn, at most; so a busy one does not
 /// keep the others waiting.
@@ -52,6 +62,15 @@ pub(super) struct Worker {
     drain_until: Option<u64>,
     drain: Duration,
     board: Arc<Board>,
+    snapshot: Arc<Snapshot>,
+    inbox: Rc<Inbox>,
+    arrivals: Vec<Arrival>,
+    /// Clients that are being greeted.
+    greeting: Rc<Cell<usize>>,
+    /// Endpoints that are being reached, by tasks.
+    dials: HashMap<UpId, AbortHandle>,
+    streams: server::Shared,
+    sessions: client::AllSessions,
 }
 
 impl Worker {
@@ -62,6 +81,7 @@ impl Worker {
         tap: Option<Tap>,
         board: Arc<Board>,
         stop: Arc<Stop>,
+        began: Instant,
     ) -> io::Result<Self> {
         let list = Arc::new(ReadyList::default());
         let listeners = listeners
@@ -75,22 +95,37 @@ impl Worker {
             .collect::<io::Result<Vec<_>>>()?;
         let again = (0..listeners.len()).map(Ready::Listener).collect();
         let waiting = stop.clone();
+        let inbox = Inbox::new(list.clone());
+        let streams = server::Shared {
+            inbox: inbox.clone(),
+            draining: Rc::new((Cell::new(false), Notify::new())),
+            open: Rc::default(),
+            head: snapshot.limits.head,
+            idle: snapshot.timeouts.idle,
+        };
         Ok(Self {
             drain: snapshot.timeouts.drain,
-            engine: Engine::new(snapshot, seed, tap),
+            engine: Engine::new(snapshot.clone(), seed, tap),
             sockets: Sockets::default(),
             listeners,
             list,
             ready: Vec::new(),
             again,
             scratch: vec![0; READ].into_boxed_slice(),
-            began: Instant::now(),
+            began,
             alarm: Box::pin(tokio::time::sleep(Duration::from_secs(3600))),
             alarm_at: u64::MAX,
             stopping: Box::pin(async move { waiting.notify.notified().await }),
             stop,
             drain_until: None,
             board,
+            snapshot,
+            inbox,
+            arrivals: Vec::new(),
+            greeting: Rc::default(),
+            dials: HashMap::new(),
+            streams,
+            sessions: Rc::default(),
         })
     }
 
@@ -105,11 +140,9 @@ impl Worker {
             match listener.poll_accept(&mut Context::from_waker(waker)) {
                 Poll::Pending => return,
                 Poll::Ready(Ok((stream, source))) => {
-                    // None: there are too many. Dropping the stream closes it.
-                    if let Some(conn) = self.engine.accept(at, source) {
-                        self.sockets.insert(conn, stream, &self.list, false);
-                        self.read(conn);
-                    }
+                    // Small messages are batched here; the kernel must not wait for more.
+                    let _ = stream.set_nodelay(true);
+                    self.welcome(at, stream, source);
                 }
                 Poll::Ready(Err(error)) => {
                     tracing::warn!(%error, "cannot accept");
@@ -125,9 +158,100 @@ impl Worker {
         self.again.push(Ready::Listener(at));
     }
 
+    /// Takes a connection in, or first has a task peel off what comes before its messages.
+    fn welcome(&mut self, at: usize, stream: TcpStream, source: SocketAddr) {
+        let Some(listener) = self.snapshot.listeners.get(at) else { return };
+        if !greets(listener) {
+            let local = stream.local_addr().unwrap_or(listener.address);
+            let peer = Rc::new(Peer::plain(source, local));
+            self.take_in(at, Wire::Tcp(stream), &[], peer);
+            return;
+        }
+        if self.greeting.get() + self.engine.downstreams() >= self.snapshot.buffers.connections {
+            return;
+        }
+        self.greeting.set(self.greeting.get() + 1);
+        let (snapshot, inbox) = (self.snapshot.clone(), self.inbox.clone());
+        let greeting = self.greeting.clone();
+        tokio::task::spawn_local(async move {
+            if let Some(settings) = snapshot.listeners.get(at) {
+                let greeted = greet(stream, source, settings);
+                match tokio::time::timeout(settings.detect_timeout, greeted).await {
+                    Ok(Ok(Greeted { wire, bytes, peer })) => {
+                        inbox.push(Arrival::Down { listener: at, wire, bytes, peer });
+                    }
+                    Ok(Err(error)) => tracing::debug!(%source, %error, "turned away"),
+                    Err(_) => tracing::debug!(%source, "turned away: it took too long"),
+                }
+            }
+            greeting.set(greeting.get() - 1);
+        });
+    }
+
+    /// Gives a connection to the engine. Where there are too many it is dropped, which closes it.
+    fn take_in(&mut self, at: usize, wire: Wire, bytes: &[u8], peer: Rc<Peer>) {
+        if let Some(conn) = self.engine.accept(at, peer) {
+            self.sockets.insert(conn, wire, &self.list, false);
+            if !bytes.is_empty() {
+                self.engine.received(conn, bytes, &mut self.sockets);
+            }
+            self.read(conn);
+        }
+    }
+
+    /// Takes up what tasks have ready.
+    fn receive(&mut self) {
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        self.inbox.take(&mut arrivals);
+        for arrival in arrivals.drain(..) {
+            match arrival {
+                Arrival::Down { listener, wire, bytes, peer } => {
+                    self.take_in(listener, wire, &bytes, peer);
+                }
+                Arrival::Stream { listener, protocol, peer, end } => {
+                    if let Some(conn) = self.engine.accept_stream(listener, peer, protocol) {
+                        self.sockets.insert(conn, Wire::Stream(end), &self.list, false);
+                        self.read(conn);
+                    }
+                }
+                Arrival::Up { up, wire } => {
+                    self.dials.remove(&up);
+                    match wire {
+                        Ok(wire) => {
+                            let conn = ConnId::Up(up);
+                            self.sockets.insert(conn, wire, &self.list, false);
+                            self.engine.connected(up);
+                            self.again.push(Ready::Conn(conn));
+                        }
+                        Err(error) => {
+                            tracing::debug!(%error, "an endpoint was not reached");
+                            self.engine.connect_failed(up);
+                        }
+                    }
+                }
+            }
+        }
+        self.arrivals = arrivals;
+    }
+
+    /// Connections that turned out to carry many streams leave the engine.
+    fn hand_over(&mut self) {
+        while let Some(handed) = self.engine.next_handed() {
+            let Some(wire) = self.sockets.take(handed.conn) else { continue };
+            let from = server::From {
+                listener: handed.listener,
+                protocol: handed.protocol,
+                peer: handed.peer,
+            };
+            let wire = Rewound::new(handed.bytes, wire);
+            tokio::task::spawn_local(server::serve(wire, from, self.streams.clone()));
+        }
+    }
+
     fn look_at(&mut self, conn: ConnId) {
         let Some(socket) = self.sockets.get(conn) else { return };
         socket.seen();
+        socket.pump();
         if socket.connecting {
             match socket.connected() {
                 Poll::Pending => return,
@@ -176,10 +300,18 @@ impl Worker {
     }
 
     fn connect(&mut self, up: UpId, address: SocketAddr) {
+        if let Some(way) = self.engine.way(up)
+            && let Some(cluster) = self.snapshot.clusters.get(way.cluster)
+            && (way.streams || cluster.tls.is_some() || cluster.proxy_protocol.is_some())
+        {
+            self.reach(up, way);
+            return;
+        }
         match begin_connect(address) {
             Ok(stream) => {
+                let _ = stream.set_nodelay(true);
                 let conn = ConnId::Up(up);
-                self.sockets.insert(conn, stream, &self.list, true);
+                self.sockets.insert(conn, Wire::Tcp(stream), &self.list, true);
                 self.again.push(Ready::Conn(conn));
             }
             Err(error) => {
@@ -189,12 +321,63 @@ impl Worker {
         }
     }
 
+    /// Has a task reach an endpoint that wants more than a TCP handshake.
+    fn reach(&mut self, up: UpId, way: Way) {
+        let (snapshot, inbox) = (self.snapshot.clone(), self.inbox.clone());
+        let all = self.sessions.clone();
+        let task = tokio::task::spawn_local(async move {
+            let Some(cluster) = snapshot.clusters.get(way.cluster) else { return };
+            let Some(endpoint) = cluster.endpoints.get(way.endpoint) else { return };
+            if !way.streams {
+                let wire = dial(cluster, endpoint, way.ends).await;
+                inbox.push(Arrival::Up { up, wire });
+                return;
+            }
+            let sessions = all
+                .borrow_mut()
+                .entry((way.cluster, endpoint.address))
+                .or_insert_with(|| {
+                    client::Sessions::new(cluster.idle_timeout, cluster.tls.is_some())
+                })
+                .clone();
+            if let Err(error) = sessions.reach(async || dial(cluster, endpoint, None).await).await {
+                inbox.push(Arrival::Up { up, wire: Err(error) });
+                return;
+            }
+            let (near, far) = pipe::pair();
+            inbox.push(Arrival::Up { up, wire: Ok(Wire::Stream(far)) });
+            let authority = endpoint.host.clone();
+            let snapshot = snapshot.clone();
+            // Its own task: the engine may give up this attempt, but not this connection.
+            tokio::task::spawn_local(async move {
+                let again = async || match snapshot.clusters.get(way.cluster) {
+                    Some(cluster) => match cluster.endpoints.get(way.endpoint) {
+                        Some(endpoint) => dial(cluster, endpoint, None).await,
+                        None => Err(io::ErrorKind::NotFound.into()),
+                    },
+                    None => Err(io::ErrorKind::NotFound.into()),
+                };
+                client::carry(near, sessions, authority, again).await;
+            });
+        });
+        if let Some(had) = self.dials.insert(up, task.abort_handle()) {
+            had.abort();
+        }
+    }
+
     fn act(&mut self) {
         let mut at = 0;
         while let Some(action) = self.engine.next_action(&mut at) {
             match action {
                 Action::Connect(up, address) => self.connect(up, address),
-                Action::Close(conn) => self.sockets.remove(conn),
+                Action::Close(conn) => {
+                    if let ConnId::Up(up) = conn
+                        && let Some(dial) = self.dials.remove(&up)
+                    {
+                        dial.abort();
+                    }
+                    self.sockets.remove(conn);
+                }
                 Action::Shut(conn) => {
                     if let Some(socket) = self.sockets.get(conn) {
                         socket.shut();
@@ -240,6 +423,7 @@ impl Future for Worker {
             match what {
                 Ready::Conn(conn) => worker.look_at(conn),
                 Ready::Listener(at) => worker.accept(at),
+                Ready::Inbox => worker.receive(),
             }
         }
         worker.ready = ready;
@@ -252,9 +436,12 @@ impl Future for Worker {
             worker.listeners.clear();
             worker.drain_until = Some(worker.now() + worker.drain.as_millis() as u64);
             worker.engine.drain();
+            worker.streams.draining.0.set(true);
+            worker.streams.draining.1.notify_waiters();
         }
         worker.engine.flush(&mut worker.sockets);
         worker.act();
+        worker.hand_over();
         worker.engine.flush(&mut worker.sockets);
         worker.act();
         worker.board.publish(
@@ -264,7 +451,8 @@ impl Future for Worker {
             worker.engine.in_flight(),
         );
         if let Some(until) = worker.drain_until
-            && (worker.engine.is_drained() || worker.now() >= until)
+            && ((worker.engine.is_drained() && worker.streams.open.get() == 0)
+                || worker.now() >= until)
         {
             return Poll::Ready(());
         }

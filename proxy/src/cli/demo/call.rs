@@ -5,8 +5,12 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use polyport_codecs::bolt::call as bolt_call;
 use polyport_codecs::dubbo::call::{Call, decode_reply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// More bytes than it takes to see a message's length.
+const LONGEST_FRONT: usize = 64;
 
 /// How long a call waits.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,10 +24,7 @@ pub(in crate::cli) fn dubbo(
     attach: &[String],
 ) -> Result<ExitCode, String> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let attachments: Vec<(&str, &str)> = attach
-        .iter()
-        .map(|pair| pair.split_once('=').ok_or(format!("error: `{pair}` is not name=value")))
-        .collect::<Result<_, _>>()?;
+    let attachments = pairs(attach)?;
     let call = Call {
         id: 1,
         interface,
@@ -34,7 +35,8 @@ pub(in crate::cli) fn dubbo(
     };
     let mut bytes = Vec::new();
     call.encode(&mut bytes);
-    let reply = exchange(address, &bytes).map_err(|error| format!("error: {address}: {error}"))?;
+    let reply = exchange(address, &bytes, dubbo_size)
+        .map_err(|error| format!("error: {address}: {error}"))?;
     let reply = decode_reply(&reply).ok_or("error: what came back is no reply")?;
     match reply.value {
         Ok(value) => {
@@ -45,20 +47,74 @@ pub(in crate::cli) fn dubbo(
     }
 }
 
-/// Sends one message and reads one.
-fn exchange(address: &str, bytes: &[u8]) -> io::Result<Vec<u8>> {
+/// `polyport call bolt`.
+pub(in crate::cli) fn bolt(
+    address: &str,
+    service: &str,
+    method: &str,
+    content: &str,
+    headers: &[String],
+) -> Result<ExitCode, String> {
+    let mut all = vec![
+        ("service", service),
+        ("sofa_head_target_service", service),
+        ("sofa_head_method_name", method),
+    ];
+    all.extend(pairs(headers)?);
+    let content = content.as_bytes();
+    let call = bolt_call::Call { id: 1, headers: &all, content, ..bolt_call::Call::default() };
+    let mut bytes = Vec::new();
+    call.encode(&mut bytes).map_err(|error| format!("error: {error}"))?;
+    let reply = exchange(address, &bytes, bolt_call::size)
+        .map_err(|error| format!("error: {address}: {error}"))?;
+    let reply = bolt_call::decode_reply(&reply).ok_or("error: what came back is no reply")?;
+    let text = String::from_utf8_lossy(&reply.content);
+    if reply.status != 0 {
+        let meaning = bolt_call::meaning(reply.status);
+        return Err(format!("error: status {} ({meaning}) {text}", reply.status));
+    }
+    writeln!(io::stdout(), "{text}").map_err(|error| error.to_string())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `name=value` arguments, taken apart.
+fn pairs(arguments: &[String]) -> Result<Vec<(&str, &str)>, String> {
+    arguments
+        .iter()
+        .map(|pair| pair.split_once('=').ok_or(format!("error: `{pair}` is not name=value")))
+        .collect()
+}
+
+/// Bytes of the Dubbo message that begins so.
+fn dubbo_size(front: &[u8]) -> Option<u64> {
+    let [.., b0, b1, b2, b3] = front.first_chunk::<16>()?;
+    Some(16 + u64::from(u32::from_be_bytes([*b0, *b1, *b2, *b3])))
+}
+
+/// Sends one message and reads one, whose length `size` tells from its front.
+fn exchange(
+    address: &str,
+    bytes: &[u8],
+    size: impl Fn(&[u8]) -> Option<u64>,
+) -> io::Result<Vec<u8>> {
     let address = address.to_socket_addrs()?.next();
     let address = address.ok_or_else(|| io::Error::other("no such address"))?;
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(bytes)?;
-    let mut head = [0; 16];
-    stream.read_exact(&mut head)?;
-    let [.., b0, b1, b2, b3] = head;
-    let mut reply = head.to_vec();
-    let len = u64::from(u32::from_be_bytes([b0, b1, b2, b3]));
-    stream.take(len).read_to_end(&mut reply)?;
-    Ok(reply)
+    let mut reply = Vec::new();
+    // Fronts are short: byte by byte is soon enough.
+    while reply.len() < LONGEST_FRONT {
+        if let Some(size) = size(&reply) {
+            let rest = size.saturating_sub(reply.len() as u64);
+            stream.take(rest).read_to_end(&mut reply)?;
+            return Ok(reply);
+        }
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        reply.extend_from_slice(&byte);
+    }
+    Err(io::Error::other("what came back is no reply"))
 }
 
 /// A little of everything, so that there is something to see.
@@ -77,10 +133,19 @@ pub(super) async fn round(address: SocketAddr) {
         }
         .encode(&mut call);
     }
-    let messages: [&[u8]; 3] = [
+    let mut stock = Vec::new();
+    for tenant in ["acme", "robots"] {
+        let service = ("service", "com.shop.Stock:1.0");
+        let headers = &[service, ("sofa_head_method_name", "count"), ("tenant", tenant)];
+        let call = bolt_call::Call { id: 1, headers, content: b"42", ..bolt_call::Call::default() };
+        // Short names fit.
+        let _ = call.encode(&mut stock);
+    }
+    let messages: [&[u8]; 4] = [
         b"*3\r\n$3\r\nSET\r\n$7\r\nvisitor\r\n$5\r\nalice\r\n*2\r\n$3\r\nGET\r\n$7\r\nvisitor\r\n",
         b"GET /shop HTTP/1.1\r\nhost: demo\r\nconnection: close\r\n\r\n",
         &call,
+        &stock,
     ];
     for message in messages {
         // The demo's own traffic is decoration: where it fails, the rest goes on.

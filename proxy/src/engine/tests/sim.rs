@@ -1,6 +1,7 @@
 //! The world around an engine: clients, servers, sockets and time, all from a seed.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use rand::{Rng, SeedableRng};
 
 use super::toy::{Toy, id_of};
 use crate::engine::state::{ConnId, UpId};
-use crate::engine::{Action, Engine, Net, Written};
+use crate::engine::{Action, Engine, Net, Peer, Written};
 use crate::snapshot::*;
 
 #[derive(Clone, Copy)]
@@ -114,12 +115,13 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
     let (limits, interest) = (Limits::default(), Interest::nothing());
     let codec = protocol.compile(&limits, &interest);
     let address: std::net::SocketAddr = ([127, 0, 0, 1], 1).into();
-    let endpoint = Endpoint { address, weight: 1, labels: BTreeMap::new() };
+    let endpoint = Endpoint { address, host: String::new(), weight: 1, labels: BTreeMap::new() };
     let forward = Forward {
         split: Split::new([1]).expect("a weight"),
         targets: vec![Target { cluster: 0, endpoints: vec![0, 1], ring: None }],
         sticky: None,
         timeout: None,
+        limit: None,
     };
     Snapshot {
         workers: 1,
@@ -130,6 +132,8 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
             detectable: vec![protocol],
             fallback: Fallback::Close,
             detect_timeout: Duration::from_secs(5),
+            tls: None,
+            proxy_protocol: ProxyHeader::None,
         }],
         clusters: vec![Cluster {
             name: "all".into(),
@@ -139,6 +143,10 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
             connections: 2,
             max_connections: 100,
             max_requests: 1000,
+            tls: None,
+            proxy_protocol: None,
+            http2: false,
+            ordered: protocol.ordered_servers,
             idle_timeout: Duration::from_secs(60),
             heartbeat: Duration::from_secs(15),
         }],
@@ -152,6 +160,7 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
         limits,
         timeouts: Timeouts {
             request: Duration::from_secs(2),
+            stream: Duration::from_secs(20),
             idle: Duration::from_secs(3600),
             read: Duration::from_secs(10),
             write: Duration::from_secs(10),
@@ -159,7 +168,7 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
         },
         buffers: Buffers { high: 512, out_of_turn: 1024, in_flight: 8, connections: 1000 },
         admin: None,
-        protocols: vec![Enabled { protocol, codec: codec.clone(), framing: codec }],
+        protocols: vec![Enabled { protocol, codec: codec.clone(), framing: codec, affinity: None }],
     }
 }
 
@@ -170,9 +179,10 @@ pub(super) fn simulate(protocol: &'static Toy, seed: u64, plan: Plan) -> Report 
     let mut engine = Engine::new(Arc::new(snapshot(protocol)), seed, None);
     let mut world = World { clients: Vec::new(), servers: BTreeMap::new() };
     let mut report = Report::default();
-    let in_order = protocol.name != "correlated";
+    let in_order = protocol.exchange() != polyport_codecs::Exchange::Correlated;
     for client in 0..plan.clients {
-        let conn = engine.accept(0, ([127, 0, 0, 1], 1000).into()).expect("room");
+        let address = ([127, 0, 0, 1], 1000).into();
+        let conn = engine.accept(0, Rc::new(Peer::plain(address, address))).expect("room");
         let script = (0..plan.requests as u64)
             .map(|n| {
                 let id = (client as u64) << 32 | n;

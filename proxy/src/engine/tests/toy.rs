@@ -9,12 +9,18 @@ use polyport_codecs::*;
 pub(super) struct Toy {
     pub(super) name: &'static str,
     exchange: Exchange,
+    /// Its servers are said to answer in order, without repeating ids.
+    pub(super) ordered_servers: bool,
 }
 
-pub(super) static CORRELATED: Toy = Toy { name: "correlated", exchange: Exchange::Correlated };
+pub(super) static CORRELATED: Toy =
+    Toy { name: "correlated", exchange: Exchange::Correlated, ordered_servers: false };
+pub(super) static IN_ORDER: Toy =
+    Toy { name: "in order", exchange: Exchange::Correlated, ordered_servers: true };
 pub(super) static PIPELINED: Toy =
-    Toy { name: "pipelined", exchange: Exchange::Ordered { shared: true } };
-pub(super) static ALONE: Toy = Toy { name: "alone", exchange: Exchange::Ordered { shared: false } };
+    Toy { name: "pipelined", exchange: Exchange::Ordered { shared: true }, ordered_servers: false };
+pub(super) static ALONE: Toy =
+    Toy { name: "alone", exchange: Exchange::Ordered { shared: false }, ordered_servers: false };
 
 pub(super) fn id_of(line: &[u8]) -> u64 {
     u64::from_str_radix(std::str::from_utf8(&line[..16]).unwrap_or("0"), 16).unwrap_or(0)

@@ -1,0 +1,381 @@
+//! Streams towards endpoints: each connection that the engine asks for is carried
+//! by streams of the few HTTP/2 connections that a worker has to an endpoint.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use h2::client::{ResponseFuture, SendRequest};
+use h2::ext::Protocol;
+use h2::{RecvStream, SendStream};
+use http::header::{self, HeaderValue};
+use http::{Method, Request, StatusCode, Uri, Version};
+
+use super::pipe::{End, Reader, Writer};
+use super::server::send_data;
+use super::text::{self, Framing, Piece};
+use super::{CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW, pipe, websocket};
+use crate::worker::wire::Wire;
+
+/// How often a connection looks whether it is still of use.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// One HTTP/2 connection to an endpoint.
+struct Session {
+    send: SendRequest<Bytes>,
+    /// Streams open on it.
+    active: Rc<Cell<usize>>,
+    /// It takes no new ones.
+    closed: Rc<Cell<bool>>,
+    used: Rc<Cell<Instant>>,
+}
+
+/// The connections of one worker to one endpoint of one cluster.
+pub(crate) struct Sessions {
+    list: RefCell<Vec<Session>>,
+    /// Held while one is being set up, so that no herd of them is.
+    dialing: tokio::sync::Mutex<()>,
+    /// How long one without streams is kept.
+    idle: Duration,
+    /// Whether it is TLS that carries them.
+    secure: bool,
+}
+
+/// By cluster and address.
+pub(crate) type AllSessions = Rc<RefCell<HashMap<(usize, SocketAddr), Rc<Sessions>>>>;
+
+impl Sessions {
+    pub(crate) fn new(idle: Duration, secure: bool) -> Rc<Self> {
+        let (list, dialing) = (RefCell::default(), tokio::sync::Mutex::new(()));
+        Rc::new(Self { list, dialing, idle, secure })
+    }
+
+    /// A connection with room for one more stream.
+    fn ready(&self) -> Option<(SendRequest<Bytes>, Rc<Cell<usize>>)> {
+        let mut list = self.list.borrow_mut();
+        list.retain(|session| !session.closed.get());
+        let room = |session: &&Session| {
+            session.active.get() < session.send.current_max_send_streams().min(MAX_STREAMS as usize)
+        };
+        let session = list.iter().find(room)?;
+        session.used.set(Instant::now());
+        Some((session.send.clone(), session.active.clone()))
+    }
+
+    /// Sees to it that there is a connection, set up by `dial` if need be.
+    pub(crate) async fn reach<F>(&self, dial: F) -> io::Result<()>
+    where
+        F: AsyncFnOnce() -> io::Result<Wire>,
+    {
+        if self.ready().is_some() {
+            return Ok(());
+        }
+        let _turn = self.dialing.lock().await;
+        if self.ready().is_some() {
+            return Ok(());
+        }
+        let wire = dial().await?;
+        if let Wire::Tls(stream) = &wire
+            && stream.get_ref().1.alpn_protocol() != Some(b"h2")
+        {
+            return Err(io::Error::other("the endpoint does not speak h2 over TLS"));
+        }
+        let (send, mut connection) = h2::client::Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buffer_size(pipe::CAPACITY)
+            .enable_push(false)
+            .handshake::<_, Bytes>(wire)
+            .await
+            .map_err(io::Error::other)?;
+        let session = Session {
+            send,
+            active: Rc::default(),
+            closed: Rc::default(),
+            used: Rc::new(Cell::new(Instant::now())),
+        };
+        let (active, closed) = (session.active.clone(), session.closed.clone());
+        let (used, idle) = (session.used.clone(), self.idle);
+        self.list.borrow_mut().push(session);
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::select! {
+                    ended = &mut connection => {
+                        if let Err(error) = ended {
+                            tracing::debug!(%error, "an upstream HTTP/2 connection broke");
+                        }
+                        closed.set(true);
+                        return;
+                    }
+                    () = tokio::time::sleep(LOOK) => {
+                        if active.get() == 0 && used.get().elapsed() >= idle {
+                            closed.set(true);
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Counts a stream for as long as it lives.
+struct Counted(Rc<Cell<usize>>);
+
+impl Counted {
+    fn new(count: Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+/// Carries what the engine says on one of its connections, exchange by exchange,
+/// until it ends or one of them fails: then the connection breaks.
+pub(crate) async fn carry<F>(end: End, sessions: Rc<Sessions>, authority: String, dial: F)
+where
+    F: AsyncFn() -> io::Result<Wire>,
+{
+    let End { mut reader, mut writer } = end;
+    let mut buf = BytesMut::new();
+    loop {
+        let head = loop {
+            match text::head(&mut buf) {
+                Ok(Some(head)) => break head,
+                Ok(None) => {}
+                Err(_) => return,
+            }
+            match reader.take().await {
+                Ok(Some(bytes)) if buf.is_empty() => buf = bytes,
+                Ok(Some(bytes)) => buf.extend_from_slice(&bytes),
+                Ok(None) | Err(_) => return,
+            }
+        };
+        if sessions.reach(&dial).await.is_err() {
+            return;
+        }
+        match exchange(head, &mut reader, &mut buf, &mut writer, &sessions, &authority).await {
+            Ok(true) => {}
+            // A session is over: all was said, on both sides.
+            Ok(false) => {
+                writer.shut();
+                return;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "an upstream stream broke");
+                return;
+            }
+        }
+    }
+}
+
+fn bad(why: &'static str) -> io::Error {
+    io::Error::other(why)
+}
+
+/// Carries one exchange; whether another may follow.
+async fn exchange(
+    head: text::Head,
+    reader: &mut Reader,
+    buf: &mut BytesMut,
+    writer: &mut Writer,
+    sessions: &Sessions,
+    authority: &str,
+) -> io::Result<bool> {
+    let (send, active) = sessions.ready().ok_or_else(|| bad("no connection has room"))?;
+    let _counted = Counted::new(active);
+    let mut send = send.ready().await.map_err(io::Error::other)?;
+    let method = head.method().map_err(|_| bad("no method"))?;
+    let key = head.headers.get(header::SEC_WEBSOCKET_KEY).cloned();
+    let socket = head.upgrade.as_deref().is_some_and(|to| to.eq_ignore_ascii_case("websocket"));
+    if socket && !send.is_extended_connect_protocol_enabled() {
+        // It would have said so; an upgrade that it cannot make is refused as HTTP/1.1 does.
+        writer.write_all(b"HTTP/1.1 501 Not Implemented\r\ncontent-length: 0\r\n\r\n").await?;
+        return Ok(false);
+    }
+    let tunnel = socket || method == Method::CONNECT;
+    let framing = if tunnel { Framing::UntilEnd } else { head.framing };
+    let bodiless = matches!(framing, Framing::Nothing | Framing::Length(0));
+    let request = request(head, &method, socket, sessions.secure, authority)?;
+    let head_only = method == Method::HEAD;
+    let (response, mut stream) = send.send_request(request, bodiless).map_err(io::Error::other)?;
+    let up = async {
+        if !bodiless {
+            send_body(reader, buf, framing, &mut stream).await?;
+        }
+        Ok::<_, io::Error>(())
+    };
+    let key = key.as_ref().filter(|_| socket).and_then(|key| key.to_str().ok());
+    let down = receive(response, writer, head_only, key);
+    let (mut up, mut down) = (std::pin::pin!(up), std::pin::pin!(down));
+    tokio::select! {
+        sent = &mut up => {
+            sent?;
+            down.await?;
+            Ok(!tunnel)
+        }
+        received = &mut down => {
+            received?;
+            // A reply that comes before its request is over ends both.
+            Ok(false)
+        }
+    }
+}
+
+fn request(
+    head: text::Head,
+    method: &Method,
+    socket: bool,
+    secure: bool,
+    authority: &str,
+) -> io::Result<Request<()>> {
+    let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.unwrap_or(authority);
+    let mut uri = Uri::builder().authority(host);
+    if *method != Method::CONNECT {
+        let scheme = if secure { "https" } else { "http" };
+        uri = uri.scheme(scheme).path_and_query(head.start[1].as_str());
+    }
+    let mut request = Request::new(());
+    *request.uri_mut() = uri.build().map_err(io::Error::other)?;
+    *request.method_mut() = method.clone();
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = head.headers;
+    let headers = request.headers_mut();
+    headers.remove(header::HOST);
+    if headers.get(header::TE).is_some_and(|te| te != "trailers") {
+        headers.remove(header::TE);
+    }
+    let grpc = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if grpc {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if socket {
+        headers.remove(header::SEC_WEBSOCKET_KEY);
+        *request.method_mut() = Method::CONNECT;
+        request.extensions_mut().insert(Protocol::from_static("websocket"));
+    }
+    Ok(request)
+}
+
+/// Carries the engine's body to the endpoint.
+async fn send_body(
+    reader: &mut Reader,
+    buf: &mut BytesMut,
+    framing: Framing,
+    stream: &mut SendStream<Bytes>,
+) -> io::Result<()> {
+    let mut body = text::Body::new(framing);
+    let mut ended = false;
+    loop {
+        match body.next(buf, ended).map_err(|_| bad("half a request"))? {
+            Piece::Data(data) => send_data(stream, data).await.map_err(io::Error::other)?,
+            Piece::End(None) => {
+                return stream.send_data(Bytes::new(), true).map_err(io::Error::other);
+            }
+            Piece::End(Some(trailers)) => {
+                return stream.send_trailers(trailers).map_err(io::Error::other);
+            }
+            Piece::Short => match reader.take().await? {
+                Some(bytes) if buf.is_empty() => *buf = bytes,
+                Some(bytes) => buf.extend_from_slice(&bytes),
+                None => ended = true,
+            },
+        }
+    }
+}
+
+/// Carries the endpoint's reply to the engine.
+async fn receive(
+    response: ResponseFuture,
+    writer: &mut Writer,
+    head_only: bool,
+    key: Option<&str>,
+) -> io::Result<()> {
+    let response = response.await.map_err(io::Error::other)?;
+    let (parts, mut body) = response.into_parts();
+    let grpc = parts
+        .headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    let length = parts.headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|text| text.to_str().ok()?.parse::<u64>().ok());
+    let opened = key.filter(|_| parts.status.is_success());
+    let bodiless =
+        head_only || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let framing = match length {
+        _ if opened.is_some() => Framing::UntilEnd,
+        _ if bodiless => Framing::Nothing,
+        _ if body.is_end_stream() => Framing::Length(0),
+        // gRPC's status comes behind the body, where only chunks have room for it.
+        Some(length) if !grpc => Framing::Length(length),
+        _ => Framing::Chunks,
+    };
+    let mut out = Vec::with_capacity(512);
+    match opened {
+        Some(key) => {
+            let accept = websocket::accept(key);
+            let more = format!(
+                "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {accept}\r\n"
+            );
+            let status = StatusCode::SWITCHING_PROTOCOLS;
+            text::response_head(status, &parts.headers, framing, &more, &mut out);
+        }
+        None => text::response_head(parts.status, &parts.headers, framing, "", &mut out),
+    }
+    writer.write_all(&out).await?;
+    if matches!(framing, Framing::Nothing | Framing::Length(0)) {
+        return Ok(());
+    }
+    receive_body(&mut body, writer, framing).await
+}
+
+async fn receive_body(
+    body: &mut RecvStream,
+    writer: &mut Writer,
+    framing: Framing,
+) -> io::Result<()> {
+    let mut frame = Vec::new();
+    let mut left = if let Framing::Length(length) = framing { Some(length) } else { None };
+    while let Some(data) = body.data().await {
+        let data = data.map_err(io::Error::other)?;
+        if let Some(left) = &mut left {
+            *left = left.checked_sub(data.len() as u64).ok_or_else(|| bad("a longer body"))?;
+        }
+        if framing == Framing::Chunks {
+            if data.is_empty() {
+                continue;
+            }
+            frame.clear();
+            text::chunk_size(data.len(), &mut frame);
+            writer.write_all(&frame).await?;
+            writer.write_all(&data).await?;
+            writer.write_all(b"\r\n").await?;
+        } else {
+            writer.write_all(&data).await?;
+        }
+        body.flow_control().release_capacity(data.len()).map_err(io::Error::other)?;
+    }
+    if left.is_some_and(|left| left > 0) {
+        return Err(bad("half a body"));
+    }
+    if framing == Framing::Chunks {
+        let trailers = body.trailers().await.map_err(io::Error::other)?;
+        frame.clear();
+        text::last_chunk(trailers.as_ref(), &mut frame);
+        writer.write_all(&frame).await?;
+    }
+    Ok(())
+}

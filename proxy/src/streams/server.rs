@@ -1,0 +1,413 @@
+//! Clients' streams, each given to the engine as a connection of its own.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use tokio::sync::Notify;
+
+use super::pipe::{self, End, Reader, Writer};
+use super::text::{self, Framing, Garbled, Piece, RequestHead};
+use super::{CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW, websocket};
+use crate::engine::Peer;
+use crate::worker::inbox::{Arrival, Inbox};
+use crate::worker::wire::{Rewound, Wire};
+
+/// What all connections with streams of one worker share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) inbox: Rc<Inbox>,
+    /// Told when no new streams are taken any more.
+    pub(crate) draining: Rc<(Cell<bool>, Notify)>,
+    /// How many such connections there are.
+    pub(crate) open: Rc<Cell<usize>>,
+    /// Bytes of a head.
+    pub(crate) head: usize,
+    /// How long a connection without streams is kept.
+    pub(crate) idle: Duration,
+}
+
+/// Where a connection came from.
+#[derive(Clone)]
+pub(crate) struct From {
+    pub(crate) listener: usize,
+    pub(crate) protocol: usize,
+    pub(crate) peer: Rc<Peer>,
+}
+
+/// Counts a connection for as long as it lives.
+struct Counted(Shared);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        self.0.inbox.wake();
+    }
+}
+
+/// Serves one connection until it ends.
+pub(crate) async fn serve(wire: Rewound<Wire>, from: From, shared: Shared) {
+    shared.open.set(shared.open.get() + 1);
+    let counted = Counted(shared.clone());
+    let handshake = h2::server::Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(shared.head).unwrap_or(u32::MAX))
+        .max_send_buffer_size(pipe::CAPACITY)
+        .enable_connect_protocol()
+        .handshake::<_, Bytes>(wire);
+    let mut connection = match tokio::time::timeout(Duration::from_secs(10), handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            tracing::debug!(source = %from.peer.source, %error, "no HTTP/2 after its preface");
+            return;
+        }
+        Err(_) => return,
+    };
+    let streams: Rc<Cell<usize>> = Rc::default();
+    let mut going = false;
+    loop {
+        let (drain, told) = (&shared.draining.0, shared.draining.1.notified());
+        if drain.get() && !going {
+            going = true;
+            connection.graceful_shutdown();
+        }
+        let idle = streams.get() == 0 && !going;
+        tokio::select! {
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    let stream = Stream { from: from.clone(), shared: shared.clone() };
+                    let count = streams.clone();
+                    count.set(count.get() + 1);
+                    tokio::task::spawn_local(async move {
+                        stream.run(request, respond).await;
+                        count.set(count.get() - 1);
+                    });
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(source = %from.peer.source, %error, "an HTTP/2 connection broke");
+                    break;
+                }
+                None => break,
+            },
+            () = told, if !going => {}
+            () = tokio::time::sleep(shared.idle), if idle => {
+                going = true;
+                connection.graceful_shutdown();
+            }
+        }
+    }
+    drop(counted);
+}
+
+struct Stream {
+    from: From,
+    shared: Shared,
+}
+
+/// What a stream's request asks, as HTTP/1.1 would.
+struct Asked {
+    head: Vec<u8>,
+    framing: Framing,
+    /// The reply has no body.
+    bodiless: bool,
+    websocket: bool,
+    grpc: bool,
+}
+
+impl Stream {
+    async fn run(self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        let (parts, body) = request.into_parts();
+        let asked = match ask(&parts, body.is_end_stream()) {
+            Ok(asked) => asked,
+            Err(status) => {
+                let mut response = Response::new(());
+                *response.status_mut() = status;
+                let _ = respond.send_response(response, true);
+                return;
+            }
+        };
+        let (near, far) = pipe::pair();
+        self.shared.inbox.push(Arrival::Stream {
+            listener: self.from.listener,
+            protocol: self.from.protocol,
+            peer: self.from.peer.clone(),
+            end: far,
+        });
+        let End { reader, mut writer } = near;
+        if writer.write_all(&asked.head).await.is_err() {
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return;
+        }
+        let framing = asked.framing;
+        let sending = async move {
+            if send_body(body, &mut writer, framing).await.is_err() {
+                // Dropped without having ended, the pipe breaks, and the request with it.
+                return;
+            }
+            if framing == Framing::UntilEnd {
+                writer.shut();
+            }
+            // The request is over, its connection is not: the reply is still to come.
+            writer.broken().await;
+        };
+        let mut sending = std::pin::pin!(sending);
+        let mut replying = std::pin::pin!(reply(reader, respond, &asked));
+        tokio::select! {
+            () = &mut replying => {}
+            () = &mut sending => replying.await,
+        }
+    }
+}
+
+/// The request in HTTP/1.1's words; or the status that refuses it.
+fn ask(parts: &http::request::Parts, ended: bool) -> Result<Asked, StatusCode> {
+    let headers = &parts.headers;
+    let protocol = parts.extensions.get::<h2::ext::Protocol>();
+    let host = match (parts.uri.authority(), headers.get(header::HOST)) {
+        (Some(authority), _) => authority.as_str(),
+        (None, Some(host)) => host.to_str().map_err(|_| StatusCode::BAD_REQUEST)?,
+        (None, None) => return Err(StatusCode::BAD_REQUEST),
+    };
+    let length = match headers.get(header::CONTENT_LENGTH) {
+        None => None,
+        Some(length) => {
+            let length = length.to_str().ok().and_then(|text| text.parse::<u64>().ok());
+            Some(length.ok_or(StatusCode::BAD_REQUEST)?)
+        }
+    };
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let key;
+    let (method, target, framing, socket) = match (&parts.method, protocol) {
+        (&Method::CONNECT, Some(protocol)) if protocol.as_str() == "websocket" => {
+            key = websocket::key();
+            ("GET", target, Framing::UntilEnd, Some(key.as_str()))
+        }
+        (&Method::CONNECT, Some(_)) => return Err(StatusCode::NOT_IMPLEMENTED),
+        (&Method::CONNECT, None) => ("CONNECT", host, Framing::UntilEnd, None),
+        (method, _) => {
+            let framing = match (ended, length) {
+                (true, Some(1..)) => return Err(StatusCode::BAD_REQUEST),
+                (true, _) if matches!(*method, Method::GET | Method::HEAD | Method::DELETE) => {
+                    Framing::Nothing
+                }
+                (true, _) => Framing::Length(0),
+                // A length of nothing with frames still to come frames nothing.
+                (false, Some(length @ 1..)) => Framing::Length(length),
+                (false, _) => Framing::Chunks,
+            };
+            (method.as_str(), target, framing, None)
+        }
+    };
+    let mut head = Vec::with_capacity(512);
+    RequestHead { method, target, host, headers, framing, websocket: socket, version: "HTTP/2.0" }
+        .write(&mut head);
+    let grpc = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    Ok(Asked {
+        head,
+        framing,
+        bodiless: parts.method == Method::HEAD,
+        websocket: socket.is_some(),
+        grpc,
+    })
+}
+
+/// Carries a request's body to the engine.
+async fn send_body(
+    mut body: RecvStream,
+    writer: &mut Writer,
+    framing: Framing,
+) -> std::io::Result<()> {
+    let broken = |error: h2::Error| std::io::Error::other(error);
+    if matches!(framing, Framing::Nothing | Framing::Length(0)) {
+        return Ok(());
+    }
+    let mut frame = Vec::new();
+    while let Some(data) = body.data().await {
+        let data = data.map_err(broken)?;
+        if framing == Framing::Chunks {
+            if data.is_empty() {
+                continue;
+            }
+            frame.clear();
+            text::chunk_size(data.len(), &mut frame);
+            writer.write_all(&frame).await?;
+            writer.write_all(&data).await?;
+            writer.write_all(b"\r\n").await?;
+        } else {
+            writer.write_all(&data).await?;
+        }
+        // The peer may send so many more: what it sent is in the engine's hands.
+        body.flow_control().release_capacity(data.len()).map_err(broken)?;
+    }
+    if framing == Framing::Chunks {
+        let trailers = body.trailers().await.map_err(broken)?;
+        frame.clear();
+        text::last_chunk(trailers.as_ref(), &mut frame);
+        writer.write_all(&frame).await?;
+    }
+    Ok(())
+}
+
+/// Why a reply could not be carried to its end.
+enum Failed {
+    /// The engine gave up half way.
+    Broken,
+    /// The client is gone.
+    Gone,
+}
+
+impl std::convert::From<Garbled> for Failed {
+    fn from(_: Garbled) -> Self {
+        Self::Broken
+    }
+}
+
+impl std::convert::From<h2::Error> for Failed {
+    fn from(_: h2::Error) -> Self {
+        Self::Gone
+    }
+}
+
+impl std::convert::From<std::io::Error> for Failed {
+    fn from(_: std::io::Error) -> Self {
+        Self::Broken
+    }
+}
+
+/// Carries the engine's reply to the client.
+async fn reply(mut reader: Reader, mut respond: SendResponse<Bytes>, asked: &Asked) {
+    let mut buf = BytesMut::new();
+    let head = tokio::select! {
+        head = read_head(&mut reader, &mut buf) => head,
+        // The client has given up: the pipe breaks as the reader is dropped.
+        _ = std::future::poll_fn(|context| respond.poll_reset(context)) => return,
+    };
+    let Ok(head) = head else {
+        respond.send_reset(Reason::INTERNAL_ERROR);
+        return;
+    };
+    let (response, framing) = response(head, asked);
+    let over = matches!(framing, Framing::Nothing | Framing::Length(0));
+    let Ok(mut stream) = respond.send_response(response, over) else { return };
+    if over {
+        return;
+    }
+    match send_reply(&mut reader, &mut buf, framing, &mut stream).await {
+        Ok(()) | Err(Failed::Gone) => {}
+        Err(Failed::Broken) if asked.grpc => {
+            // gRPC has a word for it.
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", HeaderValue::from_static("14"));
+            let why = HeaderValue::from_static("polyport: upstream connection lost");
+            trailers.insert("grpc-message", why);
+            let _ = stream.send_trailers(trailers);
+        }
+        Err(Failed::Broken) => stream.send_reset(Reason::INTERNAL_ERROR),
+    }
+}
+
+/// The final head of a reply; interim ones are passed over.
+async fn read_head(reader: &mut Reader, buf: &mut BytesMut) -> Result<text::Head, Failed> {
+    loop {
+        while let Some(head) = text::head(buf)? {
+            let status = head.status()?;
+            if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(head);
+            }
+        }
+        match reader.take().await? {
+            Some(bytes) if buf.is_empty() => *buf = bytes,
+            Some(bytes) => buf.extend_from_slice(&bytes),
+            None => return Err(Failed::Broken),
+        }
+    }
+}
+
+fn response(mut head: text::Head, asked: &Asked) -> (Response<()>, Framing) {
+    let status = head.status().unwrap_or(StatusCode::BAD_GATEWAY);
+    let mut response = Response::new(());
+    let opened = asked.websocket && status == StatusCode::SWITCHING_PROTOCOLS;
+    let tunnel = asked.framing == Framing::UntilEnd && !asked.websocket && status.is_success();
+    let framing = match head.framing {
+        _ if opened || tunnel => Framing::UntilEnd,
+        _ if asked.bodiless => Framing::Nothing,
+        _ if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) => {
+            Framing::Nothing
+        }
+        Framing::Nothing => Framing::UntilEnd,
+        framing => framing,
+    };
+    head.headers.remove(header::HOST);
+    if opened {
+        head.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+    }
+    *response.status_mut() = if opened { StatusCode::OK } else { status };
+    *response.headers_mut() = head.headers;
+    (response, framing)
+}
+
+async fn send_reply(
+    reader: &mut Reader,
+    buf: &mut BytesMut,
+    framing: Framing,
+    stream: &mut SendStream<Bytes>,
+) -> Result<(), Failed> {
+    let mut body = text::Body::new(framing);
+    let mut ended = false;
+    loop {
+        match body.next(buf, ended)? {
+            Piece::Data(data) => {
+                send_data(stream, data).await?;
+            }
+            Piece::End(None) => {
+                stream.send_data(Bytes::new(), true)?;
+                return Ok(());
+            }
+            Piece::End(Some(trailers)) => {
+                stream.send_trailers(trailers)?;
+                return Ok(());
+            }
+            Piece::Short => {
+                let more = tokio::select! {
+                    more = reader.take() => more?,
+                    _ = std::future::poll_fn(|context| stream.poll_reset(context)) => {
+                        return Err(Failed::Gone);
+                    }
+                };
+                match more {
+                    Some(bytes) if buf.is_empty() => *buf = bytes,
+                    Some(bytes) => buf.extend_from_slice(&bytes),
+                    None => ended = true,
+                }
+            }
+        }
+    }
+}
+
+/// Sends as the peer's window allows.
+pub(super) async fn send_data(
+    stream: &mut SendStream<Bytes>,
+    mut data: Bytes,
+) -> Result<(), h2::Error> {
+    while !data.is_empty() {
+        stream.reserve_capacity(data.len());
+        let room = match stream.capacity() {
+            0 => {
+                let room = std::future::poll_fn(|context| stream.poll_capacity(context)).await;
+                room.ok_or(Reason::STREAM_CLOSED)??
+            }
+            room => room,
+        };
+        stream.send_data(data.split_to(room.min(data.len())), false)?;
+    }
+    Ok(())
+}
