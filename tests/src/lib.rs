@@ -24,6 +24,7 @@ pub mod proxy;
 pub mod raw;
 pub mod relay;
 pub mod thrift;
+pub mod websocket;
 
 pub use bolt::BoltServer;
 pub use certs::Authority;
@@ -34,6 +35,7 @@ pub use peers::{Backend, DubboServer, Nginx, RedisServer};
 pub use proxy::{Config, Proxy};
 pub use raw::Raw;
 pub use thrift::ThriftServer;
+pub use websocket::WebSockets;
 
 use std::time::Duration;
 
