@@ -12,7 +12,9 @@
 
 pub mod bolt;
 pub mod certs;
+pub mod grpc;
 pub mod haproxy;
+pub mod http2;
 pub mod load;
 pub mod mqtt;
 pub mod peers;
@@ -22,15 +24,18 @@ pub mod proxy;
 pub mod raw;
 pub mod relay;
 pub mod thrift;
+pub mod websocket;
 
 pub use bolt::BoltServer;
 pub use certs::Authority;
+pub use grpc::GrpcServer;
 pub use haproxy::Haproxy;
 pub use mqtt::MosquittoServer;
 pub use peers::{Backend, DubboServer, Nginx, RedisServer};
 pub use proxy::{Config, Proxy};
 pub use raw::Raw;
 pub use thrift::ThriftServer;
+pub use websocket::WebSockets;
 
 use std::time::Duration;
 

@@ -292,8 +292,19 @@ pub(crate) fn serve(
     address: SocketAddr,
     directory: &TempDir,
 ) -> Process {
+    serve_with(name, script, address, &[], directory)
+}
+
+fn serve_with(
+    name: &'static str,
+    script: &str,
+    address: SocketAddr,
+    more: &[&str],
+    directory: &TempDir,
+) -> Process {
     let port = address.port().to_string();
-    let mut process = Process::start(name, node_command(script, &[&port]), directory.path());
+    let arguments = [&[port.as_str()], more].concat();
+    let mut process = Process::start(name, node_command(script, &arguments), directory.path());
     process.wait_for("line saying it is ready", |process| process.log().contains("ready"));
     process
 }
@@ -310,8 +321,17 @@ pub struct Backend {
 impl Backend {
     /// Starts one.
     pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same, speaking HTTP/2 and nothing else.
+    pub fn http2() -> Self {
+        Self::with(&["h2"])
+    }
+
+    fn with(more: &[&str]) -> Self {
         let (address, directory) = (ports::free(), tempfile::tempdir().expect("a directory"));
-        let process = serve("http-server", "http-server.js", address, &directory);
+        let process = serve_with("http-server", "http-server.js", address, more, &directory);
         Self { address, process, _directory: directory }
     }
 

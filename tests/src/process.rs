@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -167,6 +168,23 @@ impl Running {
             .spawn()
             .unwrap_or_else(|error| missing(name, &error));
         Self { name: name.to_owned(), child, stdout, stderr }
+    }
+
+    /// Waits until it has printed `word`; panics where it ends or fails before.
+    pub fn wait_for(&mut self, word: &str) {
+        let start = Instant::now();
+        loop {
+            let ended = self.child.try_wait().expect("waiting for a child");
+            // A handle of its own would share the child's place in the file; this does not move it.
+            let mut bytes = vec![0; 1 << 16];
+            let len = self.stdout.read_at(&mut bytes, 0).expect("reading a file");
+            if String::from_utf8_lossy(&bytes[..len]).contains(word) {
+                return;
+            }
+            let late = ended.is_some() || start.elapsed() > PATIENCE;
+            assert!(!late, "{} does not say {word:?}:\n{}", self.name, text(&mut self.stderr));
+            sleep(Duration::from_millis(5));
+        }
     }
 
     /// Waits for its end; panics where it fails.

@@ -1,5 +1,6 @@
 'use strict';
-// The HTTP backend for what nginx has no location for. usage: node http-server.js PORT
+// The HTTP backend for what nginx has no location for.
+// usage: node http-server.js PORT [h2]     with h2, HTTP/2 (prior knowledge) instead of HTTP/1
 //
 //   /echo        the body back, chunked, with trailers: x-length, and each request
 //                trailer NAME as x-echo-NAME
@@ -9,21 +10,28 @@
 //   /old?n=N     N bytes, the end told by closing
 //   /early       an interim 103, then "early"
 //   /refuse      417 to Expect: 100-continue; the body is never asked for
+//   /stall       never reads the body, never answers
+//   /cut?n=N     N bytes of a longer body, then the stream or connection is torn
+//   /last        "last", after which an HTTP/2 server says GOAWAY and closes
+//   /aborted     how many requests were given up before their end
 //   /continues   how often 100 Continue was sent
 //   Upgrade: echo   101, then every byte back
 
 const http = require('http');
+const http2 = require('http2');
 
 const port = Number(process.argv[2]);
 let continues = 0;
+let aborted = 0;
 
 function serve(request, response) {
+  request.on('aborted', () => { aborted += 1; });
   const url = new URL(request.url, 'http://backend');
   const number = name => Number(url.searchParams.get(name));
   switch (url.pathname) {
     case '/echo': {
       let length = 0;
-      const chunked = request.httpVersion === '1.1';
+      const chunked = request.httpVersion !== '1.0';
       response.writeHead(200, Object.assign(
         { 'content-type': 'application/octet-stream' },
         chunked ? { trailer: 'x-length' } : {},
@@ -72,6 +80,25 @@ function serve(request, response) {
       response.writeEarlyHints({ link: '</style.css>; rel=preload; as=style' });
       setTimeout(() => text(response, 'early'), 20);
       return;
+    case '/stall':
+      request.pause();
+      return;
+    case '/cut': {
+      const n = number('n');
+      response.writeHead(200, { 'content-length': String(n + 1000) });
+      response.write('c'.repeat(n), () => setTimeout(() => {
+        if (response.stream) response.stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR);
+        else request.socket.destroy();
+      }, 20));
+      return;
+    }
+    case '/last':
+      text(response, 'last');
+      if (response.stream) setImmediate(() => response.stream.session?.close());
+      return;
+    case '/aborted':
+      text(response, String(aborted));
+      return;
     case '/continues':
       text(response, String(continues));
       return;
@@ -90,7 +117,9 @@ function json(response, value) {
   text(response, JSON.stringify(value));
 }
 
-const server = http.createServer({ keepAliveTimeout: 60_000 }, serve);
+const server = process.argv[3] === 'h2'
+  ? http2.createServer({ settings: { initialWindowSize: 1 << 20 } }, serve)
+  : http.createServer({ keepAliveTimeout: 60_000 }, serve);
 server.on('checkContinue', (request, response) => {
   if (request.url === '/refuse') {
     response.writeHead(417, { 'content-length': '0', connection: 'close' });
