@@ -127,7 +127,7 @@ fn versions_ciphers_and_alpn() {
         assert!(told.contains(name) && told.contains("hello\n"), "{told}");
     }
     let told = s_client(address, &["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"], "");
-    assert!(direct() || told.contains("alert protocol version"), "{told}");
+    assert!(direct() || told.contains("alert"), "{told}");
     let told = s_client(address, &["-alpn", "http/1.1"], CLOSE);
     assert!(told.contains("ALPN protocol: http/1.1") && told.contains("hello\n"), "{told}");
     // Whoever asks for nothing, as redis-cli does, gets nothing.
