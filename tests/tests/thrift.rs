@@ -90,6 +90,19 @@ fn several_calls_in_flight_have_their_own_answers() {
 }
 
 #[test]
+fn large_and_small_answers_in_flight_are_never_mixed_up() {
+    tell("threaded", &WIRES, "in_flight_of_all_sizes", &[]);
+    tell("async", &FRAMES, "in_flight_of_all_sizes", &[]);
+}
+
+#[test]
+fn frames_pass_up_to_the_limit_and_no_further() {
+    if !direct() {
+        tell("threaded", &WIRES, "up_to_the_limit", &[]);
+    }
+}
+
+#[test]
 fn a_client_whose_calls_have_one_id_is_answered_in_order() {
     tell("threaded", &WIRES, "all_zero", &[]);
     if !direct() {

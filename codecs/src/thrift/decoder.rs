@@ -36,6 +36,11 @@ impl Plan {
             everything: interest.wants_everything(),
         }
     }
+
+    /// Bytes that a message may take.
+    fn largest(&self) -> u64 {
+        self.limits.frame.min(LARGEST_FRAME)
+    }
 }
 
 pub(super) struct ThriftDecoder {
@@ -132,17 +137,23 @@ impl ThriftDecoder {
             }
         }
         let Some(walk) = &mut self.walk else { return Ok(true) };
-        match walk.go(buf.get(self.walked..).unwrap_or_default()) {
+        let over = match walk.go(buf.get(self.walked..).unwrap_or_default()) {
             Ok(Walked::On(count)) => {
                 self.walked += count;
-                Ok(false)
+                false
             }
             Ok(Walked::Over(count)) => {
                 self.walked += count;
-                Ok(true)
+                true
             }
-            Err(lost) => Err(self.refuse(Some(found), ErrorKind::Malformed, self.walked, lost.0)),
+            Err(lost) => {
+                return Err(self.refuse(Some(found), ErrorKind::Malformed, self.walked, lost.0));
+            }
+        };
+        if (self.walked as u64).saturating_add(walk.owed()) > self.plan.largest() {
+            return Err(self.refuse(Some(found), ErrorKind::TooLarge, self.walked, TOO_LARGE));
         }
+        Ok(over)
     }
 
     fn stream(&mut self, buf: &[u8]) -> Result<Step, DecodeError> {
@@ -161,8 +172,8 @@ impl ThriftDecoder {
             }
         };
         self.reported += count as u64;
-        if self.reported > self.plan.limits.frame.min(LARGEST_FRAME) {
-            return Err(DecodeError::new(NAME, ErrorKind::TooLarge, 0, "the message is too large"));
+        if self.reported.saturating_add(walk.owed()) > self.plan.largest() {
+            return Err(DecodeError::new(NAME, ErrorKind::TooLarge, 0, TOO_LARGE));
         }
         match count {
             0 if self.over => self.stream(buf),
@@ -178,7 +189,6 @@ impl Decoder for ThriftDecoder {
             return self.stream(buf);
         }
         let whole_limit = self.plan.limits.whole;
-        let largest = self.plan.limits.frame.min(LARGEST_FRAME);
         let limits = &self.plan.limits;
         let found = match envelope::read(buf, limits.thrift_old_binary, limits.head) {
             Ok(found) => found,
@@ -207,9 +217,8 @@ impl Decoder for ThriftDecoder {
         let mut head = Head::whole(kind, 0);
         let size = match found.size {
             Some(size) => {
-                if size - 4 > largest {
-                    let why = "a frame larger than is allowed";
-                    return Err(self.refuse(Some(&found), ErrorKind::TooLarge, 0, why));
+                if size - 4 > self.plan.largest() {
+                    return Err(self.refuse(Some(&found), ErrorKind::TooLarge, 0, TOO_LARGE));
                 }
                 let whole = size <= whole_limit as u64;
                 let shown = if whole { size as usize } else { found.body + FIRST_FIELD };
@@ -274,6 +283,8 @@ impl Decoder for ThriftDecoder {
         Err(DecodeError::new(NAME, ErrorKind::Truncated, unread.len(), "half a message"))
     }
 }
+
+const TOO_LARGE: &str = "a message larger than is allowed";
 
 /// Bytes of a large reply's struct that are looked at for its outcome.
 const FIRST_FIELD: usize = 8;

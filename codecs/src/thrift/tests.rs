@@ -221,6 +221,9 @@ fn input_is_bounded() {
     // A name longer than its frame, and one longer than any.
     assert_eq!(refused(b"\0\0\0\x10\x80\x01\0\x01\0\0\0\x40"), ErrorKind::Malformed);
     assert_eq!(refused(b"\x80\x01\0\x01\x7f\0\0\0"), ErrorKind::TooLarge);
+    // A value that says it is longer than a message may be is not waited for.
+    let long = b"\x80\x01\0\x01\0\0\0\x01f\0\0\0\x01\x0b\0\x01\x00\xfa\0\0";
+    assert_eq!(refused(long), ErrorKind::TooLarge);
     // Structs in structs without end.
     let deep = [b"\x80\x01\0\x01\0\0\0\x01f\0\0\0\x01".to_vec(), b"\x0c\0\x01".repeat(70)].concat();
     assert_eq!(refused(&deep), ErrorKind::Malformed);

@@ -73,6 +73,11 @@ impl Walk {
         self.skip = 0;
     }
 
+    /// Bytes that the value at hand, as it says itself, still has after the last walk.
+    pub(super) fn owed(&self) -> u64 {
+        self.skip
+    }
+
     /// Walks over `buf`, which begins where the last walk stopped.
     pub(super) fn go(&mut self, buf: &[u8]) -> Result<Walked, Lost> {
         let mut at = 0;
