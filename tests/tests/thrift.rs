@@ -446,6 +446,93 @@ fn read_transport(bytes: &[u8]) -> Transport {
     }
 }
 
+/// A call for a reply of `size` bytes and some.
+fn make(size: u32, seqid: u32) -> Vec<u8> {
+    let (transport, encoding) = (Transport::Framed, Encoding::Binary);
+    let body = [&[8, 0, 1][..], &size.to_be_bytes(), &[0]].concat();
+    let mut out = Vec::new();
+    Message { transport, encoding, kind: 1, name: b"make", seqid, headers: &[], body: &body }
+        .encode(&mut out);
+    out
+}
+
+#[test]
+fn a_reader_that_does_not_read_keeps_no_connection_from_the_next() {
+    let server = ThriftServer::start("threaded", &["framed/binary"]);
+    let proxy = by_form(Config::new(), &server, "exchange = \"ordered\"").start();
+    let address = proxy.address("framed/binary");
+    let mut readers = Vec::new();
+    for step in 0..90 {
+        // What remains when the sockets are full differs from one to the next.
+        readers.push(Raw::say(address, make(200_000 + step * 40_000, 1)));
+        sleep(Duration::from_millis(60));
+        let asked = std::time::Instant::now();
+        let mut next = Raw::say(address, make(10, 2));
+        assert_eq!(read(&next.frame()).map(|reply| reply.seqid), Some(2));
+        let waited = asked.elapsed();
+        assert!(waited < Duration::from_secs(1), "{waited:?} after {step} readers");
+    }
+}
+
+#[test]
+fn a_reader_that_does_not_read_holds_nobody_up() {
+    if direct() {
+        return;
+    }
+    let server = ThriftServer::start("async", &["framed/binary"]);
+    let mut proxy = by_form(Config::new(), &server, "").start();
+    let wires = through(&proxy, &server);
+    thrift("every_type", &wires, &[]);
+    let before = proxy.peak_memory();
+    // Two thousand replies of 60 kB, and twenty of 3 MB, that nobody reads.
+    let mut raws = [Raw::connect(wires[0].1), Raw::connect(wires[0].1)];
+    for (raw, size, count) in [(0, 60_000, 2000), (1, 3 << 20, 20)] {
+        for seqid in 1..=count {
+            if !raws[raw].try_send(make(size, seqid)) {
+                break;
+            }
+        }
+    }
+    // Meanwhile others are served by the same server.
+    for _ in 0..5 {
+        thrift("concurrent", &wires, &["8", "20"]);
+    }
+    let grown = proxy.peak_memory() - before;
+    assert!(grown < 60 << 20, "memory grew by {} KiB", grown >> 10);
+    proxy.assert_alive();
+}
+
+#[test]
+fn a_client_that_leaves_disturbs_nobody() {
+    let server = ThriftServer::start("async", &FRAMES);
+    let mut proxy = by_form(Config::new(), &server, "").start();
+    let wires = through(&proxy, &server);
+    let loads: Vec<_> = wires
+        .iter()
+        .map(|wire| thrift_start("load", &[*wire], &["3", "2", "8", "strict"]))
+        .collect();
+    let whole = call(Transport::Framed, Encoding::Binary, "shuffle", 1);
+    let large = {
+        let mut bytes = whole.clone();
+        bytes[..4].copy_from_slice(&1_000_000u32.to_be_bytes());
+        bytes[26..30].copy_from_slice(&900_000u32.to_be_bytes());
+        bytes.resize(300_000, b'x');
+        bytes
+    };
+    let started = std::time::Instant::now();
+    while started.elapsed() < Duration::from_secs(3) {
+        // Gone before the answer, in the midst of a call, and in the midst of a large one.
+        for bytes in [&whole.repeat(20)[..], &whole[..20], &large[..]] {
+            Raw::say(wires[0].1, bytes);
+        }
+        sleep(Duration::from_millis(20));
+    }
+    for load in loads {
+        Tally::read(&load.succeed()).assert_perfect();
+    }
+    proxy.assert_alive();
+}
+
 #[test]
 fn a_server_that_breaks_off_or_babbles_ends_its_calls_only() {
     if direct() {
