@@ -262,6 +262,7 @@ impl Engine {
             if on_wire {
                 self.mark_down(down_id);
             }
+            self.bound_whole(down_id, id);
         }
         if interim {
             return None;
