@@ -7,6 +7,8 @@ use std::time::Duration;
 use polyport_codecs::thrift::call::{Encoding, Message, Read, Transport, read, text_field};
 use polyport_tests::load::Tally;
 use polyport_tests::peers::{WIRES, thrift, thrift_start};
+use polyport_tests::process::finish;
+use polyport_tests::proxy::binary;
 use polyport_tests::{Config, Proxy, Raw, ThriftServer, direct};
 
 /// The forms whose servers can answer out of turn: an unframed connection is read
@@ -531,6 +533,29 @@ fn a_client_that_leaves_disturbs_nobody() {
         Tally::read(&load.succeed()).assert_perfect();
     }
     proxy.assert_alive();
+}
+
+#[test]
+fn the_command_line_calls_a_server_of_apaches() {
+    let server = ThriftServer::start("threaded", &["framed/binary"]);
+    let proxy = by_form(Config::new(), &server, "").start();
+    let address = proxy.address("framed/binary").to_string();
+    let call = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(binary());
+        command.args(["call", "thrift", &address]).args(arguments);
+        finish("polyport call", command)
+    };
+    assert_eq!(call(&["Stock:find", "an anvil"]).1, "found an anvil\n");
+    assert_eq!(call(&["nothing"]).1, "\n");
+    assert_eq!(call(&["measure", "four"]).1, "4\n");
+    for (method, text, due) in [
+        ("crash", "", "error: exception of type 6: "),
+        ("unheardOf", "", "error: exception of type 1: "),
+        ("refuse", "refused", "error: the exception declared as field 1"),
+    ] {
+        let (status, _, complaint) = call(&[method, text]);
+        assert!(!status.success() && complaint.contains(due), "{complaint}");
+    }
 }
 
 #[test]

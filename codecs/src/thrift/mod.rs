@@ -11,6 +11,7 @@
 pub mod call;
 mod decoder;
 mod envelope;
+mod fields;
 mod header;
 mod outcome;
 mod relay;

@@ -31,6 +31,7 @@ pub(super) struct Servers {
     pub(super) green: SocketAddr,
     pub(super) orders: SocketAddr,
     pub(super) canary: SocketAddr,
+    pub(super) stock: SocketAddr,
 }
 
 impl Servers {
@@ -42,6 +43,7 @@ impl Servers {
             green: serve(super::http::Page { colour: "green" })?,
             orders: serve(super::dubbo::Orders { version: "v1" })?,
             canary: serve(super::dubbo::Orders { version: "v2" })?,
+            stock: serve(super::thrift::Stock)?,
         })
     }
 }

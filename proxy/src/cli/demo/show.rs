@@ -47,6 +47,7 @@ impl Show {
             format!(
                 "polyport call dubbo 127.0.0.1:{port} com.shop.Orders find 42 --attach tenant=acme"
             ),
+            format!("polyport call thrift 127.0.0.1:{port} Stock:find anvil"),
         ] {
             self.line(&format!("    {}", self.paint(36, &command)));
         }
