@@ -36,6 +36,8 @@ const NAME: &str = "thrift";
 /// The largest frame its peers accept by default.
 const LARGEST_FRAME: u64 = 16_384_000;
 
+const TOO_LARGE: &str = "a message larger than is allowed";
+
 /// The protocol.
 pub struct Thrift;
 

@@ -73,7 +73,7 @@ class Handler:
             return [text for text in notes if text.startswith(prefix)]
 
     def shuffle(self, text):
-        time.sleep(random.random() * 0.01)
+        time.sleep(random.random() * 0.004)
         return text
 
     def slow(self, ms, text):
