@@ -459,24 +459,6 @@ fn make(size: u32, seqid: u32) -> Vec<u8> {
 }
 
 #[test]
-fn a_reader_that_does_not_read_keeps_no_connection_from_the_next() {
-    let server = ThriftServer::start("threaded", &["framed/binary"]);
-    let proxy = by_form(Config::new(), &server, "exchange = \"ordered\"").start();
-    let address = proxy.address("framed/binary");
-    let mut readers = Vec::new();
-    for step in 0..90 {
-        // What remains when the sockets are full differs from one to the next.
-        readers.push(Raw::say(address, make(200_000 + step * 40_000, 1)));
-        sleep(Duration::from_millis(60));
-        let asked = std::time::Instant::now();
-        let mut next = Raw::say(address, make(10, 2));
-        assert_eq!(read(&next.frame()).map(|reply| reply.seqid), Some(2));
-        let waited = asked.elapsed();
-        assert!(waited < Duration::from_secs(1), "{waited:?} after {step} readers");
-    }
-}
-
-#[test]
 fn a_reader_that_does_not_read_holds_nobody_up() {
     if direct() {
         return;
