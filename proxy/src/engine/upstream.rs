@@ -291,6 +291,7 @@ impl Engine {
                 self.fail(to, Fault::Unsupported);
                 return None;
             }
+            self.bound_whole(down_id, id);
         }
         self.spares.give(rendered);
         if interim {
