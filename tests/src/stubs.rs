@@ -143,11 +143,14 @@ fn whole(due: &[u8], got: &[u8]) -> bool {
     got.len() == due.len()
 }
 
+/// The length of the request that comes first, as soon as it is whole, and its reply.
+type Answer = fn(&[u8]) -> Option<(usize, Vec<u8>)>;
+
 /// A server of `protocol`, up for as long as the test process.
 pub fn serve(protocol: &'static str) -> SocketAddr {
     let address = ports::free();
     let listener = TcpListener::bind(address).expect("a free port");
-    let answer: fn(&[u8]) -> Option<(usize, Vec<u8>)> = match protocol {
+    let answer: Answer = match protocol {
         "dubbo" => take_dubbo,
         "thrift" => take_thrift,
         "bolt" => take_bolt,
@@ -165,7 +168,7 @@ pub fn serve(protocol: &'static str) -> SocketAddr {
     address
 }
 
-fn converse(mut stream: TcpStream, answer: fn(&[u8]) -> Option<(usize, Vec<u8>)>) {
+fn converse(mut stream: TcpStream, answer: Answer) {
     let (mut chunk, mut unread) = ([0; 4096], Vec::new());
     while let Ok(len @ 1..) = stream.read(&mut chunk) {
         unread.extend_from_slice(&chunk[..len]);

@@ -235,7 +235,7 @@ fn what_no_rule_serves_is_refused_in_its_own_words() {
         ("redis", b"-"),
         ("http", b"HTTP/1.1 404 "),
         ("dubbo", b"\xda\xbb\x02\x3c"),
-        ("thrift", b"\0"),
+        ("thrift", b"\0\0\0\x38\x80\x01\0\x03"),
         ("bolt", b"\x01\0\0\x02"),
         ("tls", b"\x15\x03\x03\0\x02\x02\x70"),
         ("mqtt", b"\x20\x02\0\x03"),
