@@ -127,7 +127,7 @@ fn versions_ciphers_and_alpn() {
         assert!(told.contains(name) && told.contains("hello\n"), "{told}");
     }
     let told = s_client(address, &["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"], "");
-    assert!(direct() || told.contains("alert protocol version"), "{told}");
+    assert!(direct() || told.contains("SSL alert number"), "{told}");
     let told = s_client(address, &["-alpn", "http/1.1"], CLOSE);
     assert!(told.contains("ALPN protocol: http/1.1") && told.contains("hello\n"), "{told}");
     // Whoever asks for nothing, as redis-cli does, gets nothing.
@@ -201,7 +201,7 @@ fn rules_see_who_asked_and_for_which_name() {
             .cluster("other", nginx.address, "")
             .route(
                 "san",
-                "protocol = \"http\", \"tls.client.san\" = \"spiffe://shop/cart\"",
+                "protocol = \"http\", \"tls.client.san\" = { regex = \"(^|,)spiffe://shop/cart(,|$)\" }",
                 "node",
                 "",
             )
@@ -569,7 +569,7 @@ fn redis_speaks_plain_to_the_proxy_and_tls_behind_it() {
         .route("redis", "protocol = \"redis\"", "redis", "")
         .start();
     let address = proxy.address("redis");
-    let value = "v".repeat(300_000);
+    let value = "v".repeat(100_000);
     assert_eq!(redis_cli(address, &["SET", "key", &value]), "OK\n");
     assert_eq!(redis_cli(address, &["GET", "key"]).trim_end(), value);
     // Pipelined: many replies in few records.
