@@ -10,6 +10,7 @@ use polyport_codecs::proxy_protocol::Version;
 use polyport_codecs::{Codec, Interest, Limits, Probe, Protocol, Slot};
 use polyport_router::{Split, Table};
 
+use crate::edit::{Edits, Reply};
 use crate::limit::Limit;
 use crate::tls::client::ClientTls;
 use crate::tls::server::ServerTls;
@@ -181,6 +182,8 @@ pub enum Action {
     Forward(Forward),
     /// Nowhere: denied with a native error.
     Deny,
+    /// Nowhere: this is the answer.
+    Respond(Arc<Reply>),
 }
 
 /// Where a route sends a message.
@@ -195,6 +198,8 @@ pub struct Forward {
     pub sticky: Option<Slot>,
     /// Bound on the time from a request's head to its reply's end. `None`: the default.
     pub timeout: Option<Duration>,
+    /// What is changed in requests and their replies.
+    pub edits: Option<Arc<Edits>>,
     /// How often it may be taken.
     pub limit: Option<Arc<Limit>>,
 }

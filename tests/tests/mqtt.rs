@@ -233,6 +233,7 @@ fn a_denied_topic_is_neither_published_nor_subscribed() {
         paho(proxy.address("mqtt"), "denied_publish", version, &[]);
     }
     paho(proxy.address("mqtt"), "denied_alias", V5, &[]);
+    mqtt_js(proxy.address("mqtt"), "denied");
     proxy.assert_alive();
     let mut proxy = guarded(&broker, ", packet = [\"subscribe\", \"unsubscribe\"]");
     for version in VERSIONS {

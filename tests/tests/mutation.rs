@@ -108,7 +108,8 @@ fn node_tells_what_it_was_asked() {
 
 #[test]
 fn requests_are_changed_on_their_way() {
-    let Some(Rules { address, .. }) = rules() else { return };
+    let Some(rules) = rules() else { return };
+    let address = rules.address;
     let mut raw = Raw::connect(address);
     for _ in 0..3 {
         raw.send(
@@ -145,7 +146,8 @@ fn requests_are_changed_on_their_way() {
 
 #[test]
 fn every_form_of_target_is_changed() {
-    let Some(Rules { address, .. }) = rules() else { return };
+    let Some(rules) = rules() else { return };
+    let address = rules.address;
     let cases = [
         (
             "GET http://outer.example.com/api/headers?x=1 HTTP/1.1\r\nHost: other.test",
@@ -171,7 +173,8 @@ fn every_form_of_target_is_changed() {
 
 #[test]
 fn bodies_keep_their_bounds() {
-    let Some(Rules { address, .. }) = rules() else { return };
+    let Some(rules) = rules() else { return };
+    let address = rules.address;
     let body = "x".repeat(300_000);
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), &body).expect("a body");
@@ -211,7 +214,8 @@ fn bodies_keep_their_bounds() {
 
 #[test]
 fn replies_are_changed_on_their_way() {
-    let Some(Rules { address, nginx, .. }) = rules() else { return };
+    let Some(rules) = rules() else { return };
+    let (address, nginx) = (rules.address, &rules.nginx);
     let mut raw = Raw::connect(address);
     let ask = |target: &str, more: &str| format!("{target} HTTP/1.1\r\nHost: a\r\n{more}\r\n");
     let cases = [
@@ -249,7 +253,8 @@ fn replies_are_changed_on_their_way() {
 
 #[test]
 fn values_are_filled_in_and_cannot_break_out() {
-    let Some(Rules { address, .. }) = rules() else { return };
+    let Some(rules) = rules() else { return };
+    let address = rules.address;
     let mut raw = Raw::connect(address);
     raw.send("GET /headers?page=two%20words HTTP/1.1\r\nHost: a\r\nX-One: one\r\n\r\n");
     let (head, json) = raw.http_response();
@@ -284,7 +289,8 @@ fn values_are_filled_in_and_cannot_break_out() {
 
 #[test]
 fn what_has_moved_is_told_where() {
-    let Some(Rules { address, .. }) = rules() else { return };
+    let Some(rules) = rules() else { return };
+    let address = rules.address;
     let url = format!("http://{address}/old");
     let format = ["-o", "/dev/null", "-w", "%{http_code} %header{location}"];
     let told = curl(&[&format[..], &["-H", "Host: Shop.Example:8080", &url]].concat());
@@ -315,7 +321,8 @@ fn what_has_moved_is_told_where() {
 
 #[test]
 fn answers_of_the_configs_own() {
-    let Some(Rules { address, .. }) = rules() else { return };
+    let Some(rules) = rules() else { return };
+    let address = rules.address;
     let url = format!("http://{address}/tea");
     let told = curl(&["-w", "%{http_code} %{content_type} %header{content-length}", &url]);
     assert_eq!(told, "short and stout\n418 text/plain 16");
@@ -348,7 +355,8 @@ fn answers_of_the_configs_own() {
 
 #[test]
 fn pipelines_under_load_are_all_changed() {
-    let Some(Rules { address, .. }) = rules() else { return };
+    let Some(rules) = rules() else { return };
+    let address = rules.address;
     let threads: Vec<_> = (0..4)
         .map(|_| {
             std::thread::spawn(move || {

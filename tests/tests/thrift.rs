@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use polyport_codecs::thrift::call::{Encoding, Message, Read, Transport, read, text_field};
 use polyport_tests::load::Tally;
+use polyport_tests::process::finish;
+use polyport_tests::proxy::binary;
 use polyport_tests::thrift::{WIRES, thrift, thrift_start};
 use polyport_tests::{Config, Proxy, Raw, ThriftServer, direct};
 
@@ -87,6 +89,19 @@ fn answers_out_of_turn_are_never_mixed_up() {
 fn several_calls_in_flight_have_their_own_answers() {
     tell("threaded", &WIRES, "in_flight", &["1"]);
     tell("async", &FRAMES, "in_flight", &["5"]);
+}
+
+#[test]
+fn large_and_small_answers_in_flight_are_never_mixed_up() {
+    tell("threaded", &WIRES, "in_flight_of_all_sizes", &[]);
+    tell("async", &FRAMES, "in_flight_of_all_sizes", &[]);
+}
+
+#[test]
+fn frames_pass_up_to_the_limit_and_no_further() {
+    if !direct() {
+        tell("threaded", &WIRES, "up_to_the_limit", &[]);
+    }
 }
 
 #[test]
@@ -430,6 +445,98 @@ fn read_transport(bytes: &[u8]) -> Transport {
         [0x80 | 0x82, ..] => Transport::Unframed,
         [_, _, _, _, 0x0f, ..] => Transport::Header,
         _ => Transport::Framed,
+    }
+}
+
+/// A call for a reply of `size` bytes and some.
+fn make(size: u32, seqid: u32) -> Vec<u8> {
+    let (transport, encoding) = (Transport::Framed, Encoding::Binary);
+    let body = [&[8, 0, 1][..], &size.to_be_bytes(), &[0]].concat();
+    let mut out = Vec::new();
+    Message { transport, encoding, kind: 1, name: b"make", seqid, headers: &[], body: &body }
+        .encode(&mut out);
+    out
+}
+
+#[test]
+fn a_reader_that_does_not_read_holds_nobody_up() {
+    if direct() {
+        return;
+    }
+    let server = ThriftServer::start("async", &["framed/binary"]);
+    let mut proxy = by_form(Config::new(), &server, "").start();
+    let wires = through(&proxy, &server);
+    thrift("every_type", &wires, &[]);
+    let before = proxy.peak_memory();
+    // Two thousand replies of 60 kB, and twenty of 3 MB, that nobody reads.
+    let mut raws = [Raw::connect(wires[0].1), Raw::connect(wires[0].1)];
+    for (raw, size, count) in [(0, 60_000, 2000), (1, 3 << 20, 20)] {
+        for seqid in 1..=count {
+            if !raws[raw].try_send(make(size, seqid)) {
+                break;
+            }
+        }
+    }
+    // Meanwhile others are served by the same server.
+    for _ in 0..5 {
+        thrift("concurrent", &wires, &["8", "20"]);
+    }
+    let grown = proxy.peak_memory() - before;
+    assert!(grown < 60 << 20, "memory grew by {} KiB", grown >> 10);
+    proxy.assert_alive();
+}
+
+#[test]
+fn a_client_that_leaves_disturbs_nobody() {
+    let server = ThriftServer::start("async", &FRAMES);
+    let mut proxy = by_form(Config::new(), &server, "").start();
+    let wires = through(&proxy, &server);
+    let loads: Vec<_> = wires
+        .iter()
+        .map(|wire| thrift_start("load", &[*wire], &["3", "2", "8", "strict"]))
+        .collect();
+    let whole = call(Transport::Framed, Encoding::Binary, "shuffle", 1);
+    let large = {
+        let mut bytes = whole.clone();
+        bytes[..4].copy_from_slice(&1_000_000u32.to_be_bytes());
+        bytes[26..30].copy_from_slice(&900_000u32.to_be_bytes());
+        bytes.resize(300_000, b'x');
+        bytes
+    };
+    let started = std::time::Instant::now();
+    while started.elapsed() < Duration::from_secs(3) {
+        // Gone before the answer, in the midst of a call, and in the midst of a large one.
+        for bytes in [&whole.repeat(20)[..], &whole[..20], &large[..]] {
+            Raw::say(wires[0].1, bytes);
+        }
+        sleep(Duration::from_millis(20));
+    }
+    for load in loads {
+        Tally::read(&load.succeed()).assert_perfect();
+    }
+    proxy.assert_alive();
+}
+
+#[test]
+fn the_command_line_calls_a_server_of_apaches() {
+    let server = ThriftServer::start("threaded", &["framed/binary"]);
+    let proxy = by_form(Config::new(), &server, "").start();
+    let address = proxy.address("framed/binary").to_string();
+    let call = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(binary());
+        command.args(["call", "thrift", &address]).args(arguments);
+        finish("polyport call", command)
+    };
+    assert_eq!(call(&["Stock:find", "an anvil"]).1, "found an anvil\n");
+    assert_eq!(call(&["nothing"]).1, "\n");
+    assert_eq!(call(&["measure", "four"]).1, "4\n");
+    for (method, text, due) in [
+        ("crash", "", "error: exception of type 6: "),
+        ("unheardOf", "", "error: exception of type 1: "),
+        ("refuse", "refused", "error: the exception declared as field 1"),
+    ] {
+        let (status, _, complaint) = call(&[method, text]);
+        assert!(!status.success() && complaint.contains(due), "{complaint}");
     }
 }
 

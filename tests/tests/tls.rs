@@ -127,7 +127,7 @@ fn versions_ciphers_and_alpn() {
         assert!(told.contains(name) && told.contains("hello\n"), "{told}");
     }
     let told = s_client(address, &["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"], "");
-    assert!(direct() || told.contains("SSL alert number"), "{told}");
+    assert!(direct() || told.contains("alert"), "{told}");
     let told = s_client(address, &["-alpn", "http/1.1"], CLOSE);
     assert!(told.contains("ALPN protocol: http/1.1") && told.contains("hello\n"), "{told}");
     // Whoever asks for nothing, as redis-cli does, gets nothing.
@@ -201,7 +201,7 @@ fn rules_see_who_asked_and_for_which_name() {
             .cluster("other", nginx.address, "")
             .route(
                 "san",
-                "protocol = \"http\", \"tls.client.san\" = { regex = \"(^|,)spiffe://shop/cart(,|$)\" }",
+                "protocol = \"http\", \"tls.client.san\" = \"spiffe://shop/cart\"",
                 "node",
                 "",
             )

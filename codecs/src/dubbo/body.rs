@@ -205,11 +205,7 @@ impl Body {
             Some(b'H') => reader.at += 1,
             Some(b'M') => {
                 reader.at += 1;
-                // The map's type: a name, or the number of one named before.
-                if reader.int().is_err() {
-                    reader.at = begin + 1;
-                    reader.string(&mut self.scratch)?;
-                }
+                map_type(&mut reader, &mut self.scratch)?;
             }
             Some(_) => {
                 return Err(Stop::Bad(begin, "something else where the attachments should be"));
@@ -272,6 +268,16 @@ impl Body {
     }
 }
 
+/// Passes over a map's type: a name, or the number of one named before.
+pub(super) fn map_type(reader: &mut Reader<'_>, scratch: &mut Vec<u8>) -> Result<(), Stop> {
+    let begin = reader.at;
+    if reader.int().is_err() {
+        reader.at = begin;
+        reader.string(scratch)?;
+    }
+    Ok(())
+}
+
 /// A whole message may end where its attachments would begin; part of one may not.
 fn whole_end(buf: &[u8], at: usize) -> Result<(), Stop> {
     let whole = header::read(buf).is_some_and(|header| header.body as usize + header::LEN == at);
@@ -287,7 +293,7 @@ fn set(meta: &mut Metadata, slot: Slot, text: Text, scratch: &[u8]) {
 
 /// How many arguments a descriptor describes: each primitive and each `L…;` is
 /// one, and a `[` is part of what follows it.
-fn arguments(descriptor: &[u8]) -> Option<usize> {
+pub(super) fn arguments(descriptor: &[u8]) -> Option<usize> {
     let mut count = 0;
     let mut rest = descriptor;
     while let Some((first, after)) = rest.split_first() {

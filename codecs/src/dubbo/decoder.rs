@@ -87,7 +87,7 @@ impl Decoder for DubboDecoder {
         let shown = match () {
             () if size <= plan.limits.whole as u64 => size as usize,
             () if deep => plan.limits.head.max(header::LEN),
-            () => header::LEN + 1,
+            () => header::LEN + GLANCE,
         }
         .min(size_here);
         if buf.len() < shown {
@@ -137,12 +137,17 @@ impl Decoder for DubboDecoder {
     }
 }
 
+/// Bytes of a large message's body that say what it is: an event's `R`, a reply's number.
+const GLANCE: usize = 3;
+
 fn kind(header: &Header, side: Side, buf: &[u8]) -> Kind {
     let is = |flag: u8| header.flags & flag != 0;
     match (is(REQUEST), is(EVENT), is(TWO_WAY)) {
         (true, true, two_way) => {
-            // The body `R`, a hessian string of one unit: the server goes read-only.
-            let read_only = header.body >= 2 && buf.get(16..18) == Some(b"\x01R");
+            // The body `R`: the server goes read-only.
+            let r: &[u8] = if header::json_lines(header.flags) { b"\"R\"" } else { b"\x01R" };
+            let end = header::LEN + r.len();
+            let read_only = header.body as usize >= r.len() && buf.get(header::LEN..end) == Some(r);
             match (read_only, two_way) {
                 (true, _) => Kind::GoAway,
                 (false, true) => Kind::Heartbeat,
@@ -160,10 +165,14 @@ fn kind(header: &Header, side: Side, buf: &[u8]) -> Kind {
 fn outcome(header: &Header, shown: &[u8]) -> Outcome {
     match header.status {
         20 => {
-            let hessian = header.flags & SERIALIZATION == 2;
             // 0 and 3: an exception, without and with attachments.
+            let thrown: [u8; 2] = match header.flags & SERIALIZATION {
+                2 => [0x90, 0x93],
+                json if header::json_lines(json) => *b"03",
+                _ => return Outcome::Ok,
+            };
             match shown.get(header::LEN) {
-                Some(0x90 | 0x93) if hessian => Outcome::AppError,
+                Some(first) if thrown.contains(first) => Outcome::AppError,
                 _ => Outcome::Ok,
             }
         }

@@ -41,6 +41,12 @@ pub(super) fn write(flags: u8, status: u8, id: u64, body: &[u8], out: &mut Vec<u
     out.extend_from_slice(body);
 }
 
+/// Whether a serialization writes its values as JSON, one a line: fastjson, gson,
+/// protobuf-json. (protobuf, 22, and fastjson2's JSONB, 23, are binary.)
+pub(super) fn json_lines(serialization: u8) -> bool {
+    matches!(serialization & SERIALIZATION, 6 | 16 | 21)
+}
+
 /// The name of a serialization, by its number.
 pub(super) fn serialization(number: u8) -> Option<&'static str> {
     Some(match number {

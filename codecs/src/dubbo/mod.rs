@@ -2,23 +2,26 @@
 //!
 //! A request's [`body`] is read no deeper than the wanted keys need: from the
 //! header alone, over four short strings, to the attachments, for which the
-//! arguments between are skipped as the type descriptor counts them. [`reply`] speaks
-//! for the proxy; [`call`] makes and reads whole messages for tools and tests.
+//! arguments between are skipped as the type descriptor counts them. [`rewrite`] passes
+//! a message on with other attachments; [`reply`] speaks for the proxy; [`call`]
+//! makes and reads whole messages for tools and tests.
 
 mod body;
 pub mod call;
 mod decoder;
 mod header;
 mod reply;
+mod rewrite;
 
 use std::sync::Arc;
 
-use crate::codec::{After, Codec, Decoder, KeySpec, Protocol, Side};
+use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side};
 use crate::detect::{CERTAIN, Probe};
 use crate::error::DecodeError;
 use crate::frame::{Exchange, Fault, Head, ReplyTo};
 use crate::interest::Interest;
 use crate::limits::Limits;
+use crate::mutation::{Change, Mutable, Unchangeable};
 use crate::shared;
 
 /// The name in configs and metadata.
@@ -84,6 +87,21 @@ impl Protocol for Dubbo {
         if let Some(place) = head.get_mut(4..12) {
             place.copy_from_slice(&id.to_be_bytes());
         }
+    }
+
+    fn mutable(&self) -> &'static [Mutable] {
+        const { &[Mutable::family("attachment.")] }
+    }
+
+    fn rewrite(
+        &self,
+        _: &Head,
+        bytes: &[u8],
+        hop: &Hop,
+        changes: &[Change<'_>],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unchangeable> {
+        rewrite::rewrite(bytes, hop.id, changes, out)
     }
 
     fn local_reply(

@@ -39,16 +39,12 @@ pub(super) fn error(to: ReplyTo, status: u8, why: &str, out: &mut Vec<u8>) {
     let why = format!("polyport: {why}");
     let asked = to.token as u8 & SERIALIZATION;
     let mut body = Vec::new();
-    let serialization = match asked {
-        // JSON values, one a line. 22 is protobuf and 23 JSONB: both are binary.
-        6 | 16 | 21 => {
-            json(&why, &mut body);
-            asked
-        }
-        _ => {
-            hessian::write::string(&why, &mut body);
-            2
-        }
+    let serialization = if header::json_lines(asked) {
+        json(&why, &mut body);
+        asked
+    } else {
+        hessian::write::string(&why, &mut body);
+        2
     };
     header::write(serialization, status, to.id, &body, out);
 }

@@ -136,6 +136,13 @@ fn what_a_message_is_for_is_in_its_flags() {
         (0xc2, &b"N"[..], Side::Reply, Kind::Request),
         (0xe2, b"N", Side::Request, Kind::Heartbeat),
         (0xa2, b"\x01R", Side::Reply, Kind::GoAway),
+        (0xa6, b"\"R\"\n", Side::Reply, Kind::GoAway),
+        (0xb0, b"\"R\"\r\n", Side::Reply, Kind::GoAway),
+        (0xa6, b"null\n", Side::Reply, Kind::Push),
+        (0xe6, b"null\n", Side::Request, Kind::Heartbeat),
+        (0xa2, b"\"R\"", Side::Reply, Kind::Push),
+        // Cut short: the bytes behind it are not its own.
+        (0xa2, b"\x01", Side::Reply, Kind::Push),
         (0x22, b"N", Side::Reply, Kind::HeartbeatReply),
         (0x02, b"\x92", Side::Reply, Kind::Response),
         (0x82, b"\x052.0.2\x01S\x011\x01m\x00HZ", Side::Request, Kind::Oneway),
@@ -143,10 +150,13 @@ fn what_a_message_is_for_is_in_its_flags() {
     ];
     for (flags, body, side, kind) in cases {
         let interest = Interest::nothing();
-        let codec = Dubbo.compile(&Limits::default(), &interest);
-        let input = request(flags, body);
-        let all = assert_splits_agree(codec.as_ref(), &interest, side, &input, &[1, 2, 17]);
-        assert_eq!(all.messages[0].head.kind, kind, "{flags:#x}");
+        let input = [request(flags, body), b"R".to_vec()].concat();
+        for limits in [Limits::default(), Limits { whole: 16, ..Limits::default() }] {
+            let codec = Dubbo.compile(&limits, &interest);
+            let all =
+                assert_splits_agree(codec.as_ref(), &interest, side, &input, &[1, 2, 16, 17, 18]);
+            assert_eq!(all.messages[0].head.kind, kind, "{flags:#x}");
+        }
     }
 }
 
@@ -177,6 +187,11 @@ fn a_replys_outcome_is_its_status_and_first_number() {
         header::write(2, status, 1, body, &mut out);
         out
     };
+    let json = |body: &[u8]| {
+        let mut out = Vec::new();
+        header::write(6, 20, 1, body, &mut out);
+        out
+    };
     for (input, outcome) in [
         (ok, Outcome::Ok),
         (thrown, Outcome::AppError),
@@ -186,6 +201,11 @@ fn a_replys_outcome_is_its_status_and_first_number() {
         (status(80, b"\x01x"), Outcome::ServerError),
         (status(31, b"\x01x"), Outcome::Timeout),
         (status(100, b""), Outcome::Overloaded),
+        (json(b"0\n{\"message\":\"x\"}\n"), Outcome::AppError),
+        (json(b"3\n{}\n{}\n"), Outcome::AppError),
+        (json(b"1\n\"x\"\n"), Outcome::Ok),
+        (json(b"4\n\"x\"\n{}\n"), Outcome::Ok),
+        (json(b"2\n"), Outcome::Ok),
     ] {
         let all = all_cuts(Side::Reply, &input);
         assert_eq!(all.messages[0].head.outcome, outcome, "{}", input.escape_ascii());

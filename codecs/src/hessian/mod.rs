@@ -275,4 +275,4 @@ fn mend(text: &mut Vec<u8>) -> Option<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,7 +9,7 @@ fn skip(bytes: &[u8]) -> Result<usize, Stop> {
 }
 
 /// A value with its encoding, and how many classes it defined.
-fn value() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn value() -> impl Strategy<Value = Vec<u8>> {
     let text = "[a-zé漢😀]{0,40}".prop_map(|text| {
         let mut out = Vec::new();
         write::string(&text, &mut out);

@@ -4,33 +4,27 @@ use super::refuse;
 use crate::error::DecodeError;
 
 /// Bytes of a token (RFC 9110 section 5.6.2).
-const TOKEN: [bool; 256] = {
+const TOKEN: [bool; 256] = alphanumeric_and(b"!#$%&'*+-.^_`|~");
+
+/// Bytes of a host's name or IPv4 address (RFC 3986 section 3.2.2), without the comma:
+/// it would make a list of one.
+const HOST: [bool; 256] = alphanumeric_and(b"-._~%!$&'()*+;=");
+
+/// Which bytes are letters, digits or of `others`.
+const fn alphanumeric_and(others: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut byte = 0;
     while byte < 256 {
-        let b = byte as u8;
-        table[byte] = b.is_ascii_alphanumeric()
-            || matches!(
-                b,
-                b'!' | b'#'
-                    | b'$'
-                    | b'%'
-                    | b'&'
-                    | b'\''
-                    | b'*'
-                    | b'+'
-                    | b'-'
-                    | b'.'
-                    | b'^'
-                    | b'_'
-                    | b'`'
-                    | b'|'
-                    | b'~'
-            );
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
     table
-};
+}
 
 pub(super) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| TOKEN[usize::from(*byte)])
@@ -39,7 +33,9 @@ pub(super) fn is_token(bytes: &[u8]) -> bool {
 /// Whether a field's value, or a chunk's extension, has only bytes that it may
 /// have: no control characters but tab.
 pub(super) fn is_text(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| *byte >= 0x20 && *byte != 0x7f || *byte == b'\t')
+    // All are looked at, so that it needs no branches.
+    let control = |byte: u8| (byte < 0x20) & (byte != b'\t') | (byte == 0x7f);
+    !bytes.iter().fold(false, |any, byte| any | control(*byte))
 }
 
 /// One field of a head or a trailer section.
@@ -111,11 +107,7 @@ pub(super) fn authority(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     if literal && inner.is_empty() {
         return None;
     }
-    let allowed = |byte: &u8| {
-        byte.is_ascii_alphanumeric()
-            || b"-._~%!$&'()*+;=".contains(byte)
-            || (literal && *byte == b':')
-    };
+    let allowed = |byte: &u8| HOST[usize::from(*byte)] || (literal && *byte == b':');
     let port_is_number = match port.split_first() {
         None => true,
         Some((b':', digits)) => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),

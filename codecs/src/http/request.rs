@@ -58,8 +58,8 @@ pub(super) fn start_line(text: &[u8], at: usize) -> Result<StartLine<'_>, Decode
     if !is_token(method) || method.len() > 32 {
         return Err(refuse(400, at, "a method that is no token of at most 32 bytes"));
     }
-    if target.is_empty() || !target.iter().all(|byte| (0x21..=0x7e).contains(byte) && *byte != b'#')
-    {
+    let refused = |byte: u8| !(0x21..=0x7e).contains(&byte) | (byte == b'#');
+    if target.is_empty() || target.iter().fold(false, |any, byte| any | refused(*byte)) {
         return Err(refuse(400, at, "a target with bytes that no target has"));
     }
     let version = match version {

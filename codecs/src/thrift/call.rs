@@ -2,6 +2,7 @@
 
 use super::envelope::{self, Envelope};
 pub use super::envelope::{Encoding, Transport};
+pub use super::fields::{Value, fields};
 use super::{header, varint};
 
 /// A message to be written.
@@ -73,21 +74,30 @@ impl Message<'_> {
 
 /// Appends a struct of one text field, with its end.
 pub fn text_field(encoding: Encoding, id: u8, text: &[u8], out: &mut Vec<u8>) {
+    field(encoding, id, text, out);
+    out.push(0);
+}
+
+/// Appends the struct of a call's arguments, all of them text, as fields from 1 on.
+/// No more than 255 are written.
+pub fn text_arguments(encoding: Encoding, texts: &[&str], out: &mut Vec<u8>) {
+    for (id, text) in (1..=u8::MAX).zip(texts) {
+        field(encoding, id, text.as_bytes(), out);
+    }
+    out.push(0);
+}
+
+fn field(encoding: Encoding, id: u8, text: &[u8], out: &mut Vec<u8>) {
     if encoding == Encoding::Compact {
-        match id {
-            1..=15 => out.push(id << 4 | 8),
-            _ => {
-                out.push(8);
-                varint::write(varint::zigzag(i64::from(id)), out);
-            }
-        }
+        // The id in full, which needs no knowledge of the field before.
+        out.push(8);
+        varint::write(varint::zigzag(i64::from(id)), out);
         varint::write(text.len() as u64, out);
     } else {
         out.extend_from_slice(&[11, 0, id]);
         out.extend_from_slice(&(text.len() as u32).to_be_bytes());
     }
     out.extend_from_slice(text);
-    out.push(0);
 }
 
 /// A whole message that was read.

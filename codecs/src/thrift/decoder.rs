@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::envelope::{self, CALL, Envelope, ONEWAY, Stop, Transport};
 use super::walk::{Walk, Walked};
-use super::{LARGEST_FRAME, NAME, header, outcome, reply};
+use super::{LARGEST_FRAME, NAME, TOO_LARGE, header, outcome, reply};
 use crate::codec::{Decoder, Side};
 use crate::error::{DecodeError, ErrorKind};
 use crate::frame::{Body, Head, Kind, ReplyTo, Step};
@@ -36,6 +36,11 @@ impl Plan {
             everything: interest.wants_everything(),
         }
     }
+
+    /// Bytes that a message may take.
+    fn largest(&self) -> u64 {
+        self.limits.frame.min(LARGEST_FRAME)
+    }
 }
 
 pub(super) struct ThriftDecoder {
@@ -47,14 +52,12 @@ pub(super) struct ThriftDecoder {
     walked: usize,
     /// Its head was reported, and the rest goes in pieces.
     streaming: bool,
-    /// Bytes of it that were reported.
-    reported: u64,
     over: bool,
 }
 
 impl ThriftDecoder {
     pub(super) fn new(plan: Arc<Plan>, side: Side) -> Self {
-        Self { plan, side, walk: None, walked: 0, streaming: false, reported: 0, over: false }
+        Self { plan, side, walk: None, walked: 0, streaming: false, over: false }
     }
 
     fn refuse(
@@ -124,14 +127,12 @@ impl ThriftDecoder {
 
     /// Walks on over an unframed message from where the last walk stopped; whether it is over.
     fn walk_on(&mut self, found: &Envelope, buf: &[u8]) -> Result<bool, DecodeError> {
+        let depth = self.plan.limits.depth;
+        let walk = self.walk.get_or_insert_with(|| Walk::new(depth));
         if self.walked == 0 {
             self.walked = found.body;
-            match &mut self.walk {
-                Some(walk) => walk.restart(found.encoding),
-                None => self.walk = Some(Walk::new(found.encoding, self.plan.limits.depth)),
-            }
+            walk.restart(found.encoding, self.plan.largest().saturating_sub(found.body as u64));
         }
-        let Some(walk) = &mut self.walk else { return Ok(true) };
         match walk.go(buf.get(self.walked..).unwrap_or_default()) {
             Ok(Walked::On(count)) => {
                 self.walked += count;
@@ -141,18 +142,17 @@ impl ThriftDecoder {
                 self.walked += count;
                 Ok(true)
             }
-            Err(lost) => Err(self.refuse(Some(found), ErrorKind::Malformed, self.walked, lost.0)),
+            Err(lost) => Err(self.refuse(Some(found), lost.0, self.walked, lost.1)),
         }
     }
 
     fn stream(&mut self, buf: &[u8]) -> Result<Step, DecodeError> {
         if self.over {
-            (self.streaming, self.over, self.walked, self.reported) = (false, false, 0, 0);
+            (self.streaming, self.over, self.walked) = (false, false, 0);
             return Ok(Step::End);
         }
         let Some(walk) = &mut self.walk else { return Ok(Step::End) };
-        let walked =
-            walk.go(buf).map_err(|lost| DecodeError::new(NAME, ErrorKind::Malformed, 0, lost.0))?;
+        let walked = walk.go(buf).map_err(|lost| DecodeError::new(NAME, lost.0, 0, lost.1))?;
         let count = match walked {
             Walked::On(count) => count,
             Walked::Over(count) => {
@@ -160,10 +160,6 @@ impl ThriftDecoder {
                 count
             }
         };
-        self.reported += count as u64;
-        if self.reported > self.plan.limits.frame.min(LARGEST_FRAME) {
-            return Err(DecodeError::new(NAME, ErrorKind::TooLarge, 0, "the message is too large"));
-        }
         match count {
             0 if self.over => self.stream(buf),
             0 => Ok(Step::Need(buf.len() + 1)),
@@ -178,7 +174,6 @@ impl Decoder for ThriftDecoder {
             return self.stream(buf);
         }
         let whole_limit = self.plan.limits.whole;
-        let largest = self.plan.limits.frame.min(LARGEST_FRAME);
         let limits = &self.plan.limits;
         let found = match envelope::read(buf, limits.thrift_old_binary, limits.head) {
             Ok(found) => found,
@@ -207,9 +202,8 @@ impl Decoder for ThriftDecoder {
         let mut head = Head::whole(kind, 0);
         let size = match found.size {
             Some(size) => {
-                if size - 4 > largest {
-                    let why = "a frame larger than is allowed";
-                    return Err(self.refuse(Some(&found), ErrorKind::TooLarge, 0, why));
+                if size - 4 > self.plan.largest() {
+                    return Err(self.refuse(Some(&found), ErrorKind::TooLarge, 0, TOO_LARGE));
                 }
                 let whole = size <= whole_limit as u64;
                 let shown = if whole { size as usize } else { found.body + FIRST_FIELD };
@@ -234,7 +228,6 @@ impl Decoder for ThriftDecoder {
                 } else {
                     head.len = self.walked;
                     head.body = Body::Steps;
-                    self.reported = self.walked as u64;
                     (self.streaming, self.over) = (true, over);
                     None
                 }

@@ -11,6 +11,7 @@
 pub mod call;
 mod decoder;
 mod envelope;
+mod fields;
 mod header;
 mod outcome;
 mod relay;
@@ -34,6 +35,8 @@ const NAME: &str = "thrift";
 
 /// The largest frame its peers accept by default.
 const LARGEST_FRAME: u64 = 16_384_000;
+
+const TOO_LARGE: &str = "a message larger than is allowed";
 
 /// The protocol.
 pub struct Thrift;

@@ -208,6 +208,29 @@ fn a_large_message_shows_its_head_and_streams_its_body() {
 }
 
 #[test]
+fn an_unframed_message_is_bounded_by_what_its_values_say() {
+    // The bound is passed by the second field, whatever comes after it.
+    for (length, kind) in [(40u32, None), (41, Some(ErrorKind::TooLarge))] {
+        let mut body = b"\x08\0\x01\0\0\0\0\x0b\0\x02".to_vec();
+        body.extend_from_slice(&length.to_be_bytes());
+        body.resize(body.len() + length as usize, b'x');
+        body.push(0);
+        let (transport, encoding) = (Transport::Unframed, Encoding::Binary);
+        let mut input = Vec::new();
+        Message { transport, encoding, kind: 1, name: b"f", seqid: 1, headers: &[], body: &body }
+            .encode(&mut input);
+        input.extend_from_slice(b"\x80\x01\0\x09\0\0\0\0");
+        let limits = Limits { frame: 13 + 7 + 7 + 40 + 1, ..Limits::default() };
+        let cuts: Vec<usize> = (0..input.len()).collect();
+        let all = decode(Side::Request, &limits, &input, &cuts);
+        assert_eq!(all.messages.len(), usize::from(kind.is_none()));
+        // Where it passes, what follows is refused for itself.
+        let due = kind.unwrap_or(ErrorKind::Malformed);
+        assert_eq!(all.error.map(|error| error.kind), Some(due));
+    }
+}
+
+#[test]
 fn input_is_bounded() {
     let refused = |input: &[u8]| all_cuts(Side::Request, input).error.expect("refused").kind;
     // A frame beyond what peers allow, answered to its call.
@@ -221,6 +244,9 @@ fn input_is_bounded() {
     // A name longer than its frame, and one longer than any.
     assert_eq!(refused(b"\0\0\0\x10\x80\x01\0\x01\0\0\0\x40"), ErrorKind::Malformed);
     assert_eq!(refused(b"\x80\x01\0\x01\x7f\0\0\0"), ErrorKind::TooLarge);
+    // A value that says it is longer than a message may be is not waited for.
+    let long = b"\x80\x01\0\x01\0\0\0\x01f\0\0\0\x01\x0b\0\x01\x00\xfa\0\0";
+    assert_eq!(refused(long), ErrorKind::TooLarge);
     // Structs in structs without end.
     let deep = [b"\x80\x01\0\x01\0\0\0\x01f\0\0\0\x01".to_vec(), b"\x0c\0\x01".repeat(70)].concat();
     assert_eq!(refused(&deep), ErrorKind::Malformed);

@@ -2,8 +2,10 @@
 //! after any byte and go on when more have come, and holds no more than where it
 //! is: one small level for each value that it is inside of.
 
+use super::TOO_LARGE;
 use super::envelope::Encoding;
 use super::varint;
+use crate::error::ErrorKind;
 
 /// What the walk is inside of.
 #[derive(Debug, Clone, Copy)]
@@ -17,7 +19,12 @@ enum Level {
 
 /// Why the walk cannot go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Lost(pub(super) &'static str);
+pub(super) struct Lost(pub(super) ErrorKind, pub(super) &'static str);
+
+/// Bytes that cannot be of a struct.
+fn lost(why: &'static str) -> Lost {
+    Lost(ErrorKind::Malformed, why)
+}
 
 /// How far it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +41,8 @@ pub(super) struct Walk {
     depth: usize,
     /// Bytes of a value that are not looked at.
     skip: u64,
+    /// Bytes that the struct may still take, after those that its values say they have.
+    room: u64,
 }
 
 /// What one look at the bytes came to.
@@ -59,18 +68,18 @@ const LIST: u8 = 15;
 const UUID: u8 = 16;
 
 impl Walk {
-    /// A walk that begins before the first field of a struct.
-    pub(super) fn new(encoding: Encoding, depth: usize) -> Self {
-        let compact = encoding == Encoding::Compact;
-        Self { compact, levels: vec![Level::Struct], depth, skip: 0 }
+    /// A walk that goes no deeper than `depth`. It begins with [`Walk::restart`].
+    pub(super) fn new(depth: usize) -> Self {
+        Self { compact: false, levels: Vec::new(), depth, skip: 0, room: 0 }
     }
 
-    /// Begins anew, with the memory it has.
-    pub(super) fn restart(&mut self, encoding: Encoding) {
+    /// Begins before the first field of a struct of at most `room` bytes.
+    pub(super) fn restart(&mut self, encoding: Encoding, room: u64) {
         self.compact = encoding == Encoding::Compact;
         self.levels.clear();
         self.levels.push(Level::Struct);
         self.skip = 0;
+        self.room = room;
     }
 
     /// Walks over `buf`, which begins where the last walk stopped.
@@ -101,6 +110,10 @@ impl Walk {
             };
             match look {
                 Look::Took(count, skip) => {
+                    // By what a value says, not by what is there: every split agrees.
+                    let whole = skip.saturating_add(count as u64);
+                    let room = self.room.checked_sub(whole);
+                    self.room = room.ok_or(Lost(ErrorKind::TooLarge, TOO_LARGE))?;
                     at += count;
                     self.skip = skip;
                 }
@@ -117,7 +130,7 @@ impl Walk {
 
     fn push(&mut self, level: Level) -> Result<(), Lost> {
         if self.levels.len() >= self.depth {
-            return Err(Lost("values are nested too deep"));
+            return Err(lost("values are nested too deep"));
         }
         self.levels.push(level);
         Ok(())
@@ -136,7 +149,7 @@ impl Walk {
                 match varint::read(buf, 1) {
                     Ok((_, len)) => head += len,
                     Err(true) => return Ok(Look::Short),
-                    Err(false) => return Err(Lost("a field id too large")),
+                    Err(false) => return Err(lost("a field id too large")),
                 }
             }
             // True and false are types of their own, with no value after them.
@@ -155,7 +168,7 @@ impl Walk {
 
     fn element(&mut self, buf: &[u8], kind: u8, left: u64) -> Result<Look, Lost> {
         if let Some(size) = self.fixed(kind) {
-            let Some(all) = left.checked_mul(size) else { return Err(Lost("a list too long")) };
+            let Some(all) = left.checked_mul(size) else { return Err(lost("a list too long")) };
             self.set_level(Level::Elements(kind, 0));
             return Ok(Look::Took(0, all));
         }
@@ -211,7 +224,7 @@ impl Walk {
         let number = |at: usize| match varint::read(buf, at) {
             Ok(found) => Ok(Some(found)),
             Err(true) => Ok(None),
-            Err(false) => Err(Lost("a number too large")),
+            Err(false) => Err(lost("a number too large")),
         };
         let word = |at: usize| {
             let bytes = buf.get(at..).and_then(|rest| rest.first_chunk::<4>());
@@ -219,7 +232,7 @@ impl Walk {
         };
         let count = |count: u64| match count {
             0..=0x7fff_ffff => Ok(count),
-            _ => Err(Lost("a negative length")),
+            _ => Err(lost("a negative length")),
         };
         match (kind, self.compact) {
             (I16 | I32 | I64, _) => {
@@ -279,7 +292,7 @@ impl Walk {
                 }
                 Ok(Look::Took(at + 6, 0))
             }
-            _ => Err(Lost("an unknown type")),
+            _ => Err(lost("an unknown type")),
         }
     }
 }
@@ -291,7 +304,7 @@ fn known(kind: u8) -> Result<u8, Lost> {
         }
         // Old encoders name the type of an empty list's elements so.
         STOP | 1 => Ok(BYTE),
-        _ => Err(Lost("an unknown type")),
+        _ => Err(lost("an unknown type")),
     }
 }
 
@@ -311,6 +324,6 @@ fn from_compact(kind: u8) -> Result<u8, Lost> {
         12 => STRUCT,
         13 => UUID,
         0 => BYTE,
-        _ => return Err(Lost("an unknown type")),
+        _ => return Err(lost("an unknown type")),
     })
 }

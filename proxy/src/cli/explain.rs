@@ -119,6 +119,9 @@ fn as_text(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
             }
             match &route.then {
                 Action::Deny => lines.push("  denied".into()),
+                Action::Respond(reply) => {
+                    lines.push(format!("  answered here, with status {}", reply.status));
+                }
                 Action::Forward(forward) => {
                     let timeout = forward.timeout.unwrap_or(snapshot.timeouts.request);
                     for (at, target) in forward.targets.iter().enumerate() {
@@ -138,6 +141,18 @@ fn as_text(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
                         ));
                     }
                     lines.push(format!("  timeout {timeout:?}"));
+                    if let Some(edits) = &forward.edits {
+                        let show = |edits: &[crate::edit::Edit]| {
+                            edits.iter().map(|edit| &*edit.key).collect::<Vec<_>>().join(", ")
+                        };
+                        for (word, edits) in
+                            [("request", &edits.request), ("response", &edits.response)]
+                        {
+                            if !edits.is_empty() {
+                                lines.push(format!("  changed in the {word}: {}", show(edits)));
+                            }
+                        }
+                    }
                 }
             }
         }

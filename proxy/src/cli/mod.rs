@@ -115,6 +115,16 @@ enum Call {
         #[arg(long, value_name = "NAME=VALUE")]
         header: Vec<String>,
     },
+    /// Calls a Thrift method whose arguments are strings: framed, binary.
+    #[command(after_help = "Example:\n  polyport call thrift 127.0.0.1:7000 Goods:find anvil")]
+    Thrift {
+        /// Where: host:port.
+        address: String,
+        /// The method; `Service:method` where several services share a server.
+        method: String,
+        /// Its arguments, as fields from 1 on.
+        texts: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -206,6 +216,9 @@ pub fn main(registry: &Registry) -> ExitCode {
         }
         Verb::Call(Call::Bolt { address, service, method, content, header }) => {
             demo::call::bolt(&address, &service, &method, &content, &header)
+        }
+        Verb::Call(Call::Thrift { address, method, texts }) => {
+            demo::call::thrift(&address, &method, &texts)
         }
     };
     done.unwrap_or_else(|problem| {

@@ -68,8 +68,31 @@ fn walk(
         }
         let slot = interest.add(&name);
         for matcher in matchers(section, &name, value) {
+            let matcher = if name == LIST { one_of_list(matcher) } else { matcher };
             all.push(Predicate { slot, matcher });
         }
+    }
+}
+
+/// The key whose value is a list, joined by commas: exact rules ask for one of its members.
+const LIST: &str = "tls.client.san";
+
+fn one_of_list(matcher: Matcher) -> Matcher {
+    let joined = |parts: [&[u8]; 3]| -> Box<[u8]> { parts.concat().into() };
+    let member = |value: Box<[u8]>| {
+        let within = [
+            Matcher::Prefix(joined([&value, b",", b""])),
+            Matcher::Suffix(joined([b",", &value, b""])),
+            Matcher::Contains(joined([b",", &value, b","])),
+        ];
+        Matcher::Any([Matcher::Exact(value)].into_iter().chain(within).collect())
+    };
+    match matcher {
+        Matcher::Exact(value) => member(value),
+        Matcher::In(values) => Matcher::Any(values.into_iter().map(member).collect()),
+        Matcher::Not(inner) => Matcher::Not(Box::new(one_of_list(*inner))),
+        Matcher::Any(options) => Matcher::Any(options.into_iter().map(one_of_list).collect()),
+        other => other,
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod clusters;
 mod diagnostic;
+mod edits;
 mod listeners;
 mod matchers;
 mod reader;

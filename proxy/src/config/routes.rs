@@ -10,8 +10,10 @@ use toml::de::DeValue;
 
 use super::clusters::Clusters;
 use super::diagnostic::suggest;
+use super::edits::Context;
 use super::matchers::{known_key, predicates};
 use super::reader::{Reader, Value};
+use crate::edit::Edits;
 use crate::snapshot::{Action, Balance, Forward, Target};
 
 /// The routes, where each stands, and the clusters that some route sends to.
@@ -30,7 +32,10 @@ pub(super) fn read(
     let mut all = Routes { routes: Vec::new(), spans: Vec::new(), used: BTreeSet::new() };
     let mut names = BTreeSet::new();
     for section in root.sections("route", "[[route]]") {
-        section.finish(&["name", "match", "to", "timeout", "sticky", "deny", "limit"]);
+        section.finish(&[
+            "name", "match", "to", "timeout", "sticky", "deny", "limit", "request", "response",
+            "redirect", "respond",
+        ]);
         let name = section.string("name");
         let span = name.as_ref().map_or(section.span.clone(), |(_, span)| span.clone());
         if let Some((name, span)) = &name
@@ -43,6 +48,27 @@ pub(super) fn read(
             .map(|section| predicates(&section, registry, interest))
             .unwrap_or_default();
         let deny = section.boolean("deny").unwrap_or(false);
+        let shown = name.as_ref().map_or("", |(name, _)| *name);
+        let mut context = Context { route: &section, name: shown, registry, interest };
+        let edits = context.edits();
+        let answers = section.get("redirect").or(section.get("respond"));
+        let reply = context.reply();
+        if let Some(answers) = answers {
+            if let Some(other) = section.get("to").or(section.get("deny")) {
+                let message = "a route that answers itself sends nowhere".to_owned();
+                section.source.error(other.span(), message, Some("remove this".into()));
+            }
+            let Some(reply) = reply else { continue };
+            if edits != Edits::default() {
+                let message = "a route that answers itself changes nothing".to_owned();
+                section.source.error(answers.span(), message, None);
+            }
+            let name =
+                name.map_or_else(|| format!("route {}", all.routes.len() + 1), |n| n.0.into());
+            all.routes.push(Route { name, when, then: Action::Respond(Arc::new(reply)) });
+            all.spans.push(span);
+            continue;
+        }
         let then = match (section.get("to"), deny) {
             (Some(value), true) => {
                 let message = "a route that denies sends nowhere".to_owned();
@@ -57,7 +83,14 @@ pub(super) fn read(
                 None
             }
             (Some(value), false) => {
-                forward(&section, value, registry, clusters, interest, &mut all.used)
+                forward(&section, value, registry, clusters, interest, &mut all.used).map(
+                    |mut forward| {
+                        if edits != Edits::default() {
+                            forward.edits = Some(Arc::new(edits));
+                        }
+                        Action::Forward(forward)
+                    },
+                )
             }
         };
         if let Some(then) = then {
@@ -77,7 +110,7 @@ fn forward(
     clusters: &Clusters,
     interest: &mut Interest,
     used: &mut BTreeSet<usize>,
-) -> Option<Action> {
+) -> Option<Forward> {
     let one = [to];
     let arms: Vec<&Value<'_>> = match to.get_ref() {
         DeValue::Array(array) => array.iter().collect(),
@@ -104,7 +137,8 @@ fn forward(
         known_key(section.source, registry, None, key, span).then(|| interest.add(key))
     });
     let (timeout, limit) = (section.duration("timeout"), section.rate("limit"));
-    Some(Action::Forward(Forward { split, targets, sticky, timeout, limit: limit.map(Arc::new) }))
+    let limit = limit.map(Arc::new);
+    Some(Forward { split, targets, sticky, timeout, edits: None, limit })
 }
 
 fn arm(

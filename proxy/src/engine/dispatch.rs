@@ -1,13 +1,17 @@
 //! From a request's head to an upstream connection: order, route, endpoint, connection.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use polyport_codecs::{After, Body, Exchange, Fault, Head, Hop, Kind, Lease, ReplyTo, Side};
+use polyport_codecs::{
+    After, Answer, Body, Exchange, Fault, Head, Hop, Kind, Lease, ReplyTo, Side,
+};
 use rand::Rng;
 
 use super::pool::Wanted;
 use super::state::{Dialogue, DownId, DownState, Expected, Flight, FlightId, Lane, UpId, UpMode};
 use super::{Engine, Tapped};
+use crate::edit::{Reply, changes, render};
 use crate::snapshot::{Action as RouteAction, Forward};
 
 /// What became of a head.
@@ -26,6 +30,22 @@ struct Chosen {
     /// The route's position; `usize::MAX`: none was asked.
     route: usize,
     timeout: Option<std::time::Duration>,
+    /// The values that its route's changes have, to the request and to its reply.
+    edits: (Vec<u8>, Vec<u8>),
+}
+
+/// Why a message goes nowhere.
+enum Nowhere {
+    /// With a native error.
+    Fault(Fault),
+    /// With an answer of the route's own, already rendered: status, headers, body.
+    Answer(Arc<Reply>, Vec<u8>),
+}
+
+impl From<Fault> for Nowhere {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
 }
 
 /// Requests up to this size are kept while they are first on a reused
@@ -88,23 +108,33 @@ impl Engine {
             return Passed::Parked;
         }
 
-        let Chosen { up, lease, route, timeout } = if let (true, Some(up)) = (on_held, down.held) {
-            Chosen { up, lease, route: usize::MAX, timeout: None }
-        } else {
-            match self.choose(id, head, buf, lease, protocol) {
-                Ok(chosen) => chosen,
-                Err(fault) => {
-                    self.counters.faults += 1;
-                    self.refuse(id, protocol, head, message, fault);
-                    return NOWHERE;
+        let Chosen { up, lease, route, timeout, edits } =
+            if let (true, Some(up)) = (on_held, down.held) {
+                let edits = (Vec::new(), Vec::new());
+                Chosen { up, lease, route: usize::MAX, timeout: None, edits }
+            } else {
+                match self.choose(id, head, buf, lease, protocol) {
+                    Ok(chosen) => chosen,
+                    Err(Nowhere::Answer(reply, values)) => {
+                        self.counters.local += 1;
+                        self.answer(id, protocol, head, &reply, &values);
+                        self.spares.give(values);
+                        return NOWHERE;
+                    }
+                    Err(Nowhere::Fault(fault)) => {
+                        self.counters.faults += 1;
+                        self.refuse(id, protocol, head, message, fault);
+                        return NOWHERE;
+                    }
                 }
-            }
-        };
+            };
 
         let Some(upstream) = self.ups.get_mut(up) else { return NOWHERE };
         if upstream.blocked && upstream.out.len() > snapshot.buffers.high {
             upstream.holding_back.push(id);
             self.unlease(up);
+            self.spares.give(edits.0);
+            self.spares.give(edits.1);
             return Passed::Parked;
         }
         self.counters.requests += 1;
@@ -149,6 +179,7 @@ impl Engine {
             succeeded: false,
             plain_body: enabled.protocol.needs_plain_body(head.reply_to),
             copy: Vec::new(),
+            edits: edits.1,
             note,
             route,
         });
@@ -177,7 +208,30 @@ impl Engine {
         };
         let out = upstream.out.tail(&mut self.spares);
         let start = out.len();
-        enabled.protocol.relay(head, message, &hop, out);
+        let asked = match snapshot.routes.routes().get(route).map(|route| &route.then) {
+            Some(RouteAction::Forward(forward)) => forward.edits.as_ref(),
+            _ => None,
+        };
+        let asked = asked.map_or(&[][..], |edits| &edits.request);
+        let changed = if asked.is_empty() {
+            enabled.protocol.relay(head, message, &hop, out);
+            Ok(())
+        } else {
+            changes(asked, &edits.0, |changes| {
+                enabled.protocol.rewrite(head, message, &hop, changes, out)
+            })
+        };
+        self.spares.give(edits.0);
+        if let Err(error) = changed {
+            tracing::debug!(%error, "a request cannot be changed as its route asks");
+            out.truncate(start);
+            self.forget_flight(flight);
+            self.counters.faults += 1;
+            self.unlease(up);
+            let fault = if head.body == Body::None { Fault::Unsupported } else { Fault::TooLarge };
+            self.refuse(id, protocol, head, message, fault);
+            return NOWHERE;
+        }
         let written = out.get(start..).unwrap_or_default();
         if lease == Lease::Profile {
             let mut copy = self.spares.take();
@@ -253,11 +307,13 @@ impl Engine {
         buf: &[u8],
         lease: Lease,
         protocol: usize,
-    ) -> Result<Chosen, Fault> {
+    ) -> Result<Chosen, Nowhere> {
         let snapshot = self.snapshot.clone();
-        let Some(down) = self.downs.get_mut(id) else { return Err(Fault::ShuttingDown) };
+        let Some(down) = self.downs.get_mut(id) else { return Err(Fault::ShuttingDown.into()) };
         let profile = down.profile;
-        let Some(metadata) = down.metadata.take() else { return Err(Fault::ShuttingDown) };
+        let Some(metadata) = down.metadata.take() else {
+            return Err(Fault::ShuttingDown.into());
+        };
         let view = metadata.view(buf);
         let found = snapshot.routes.choose(&view);
         let mut tapped = Tapped {
@@ -270,9 +326,22 @@ impl Engine {
             view,
         };
         let chosen = match found {
-            None => Err(Fault::NoRoute),
+            None => Err(Fault::NoRoute.into()),
             Some((at, route)) => match &route.then {
-                RouteAction::Deny => Err(Fault::Denied),
+                RouteAction::Deny => Err(Fault::Denied.into()),
+                RouteAction::Respond(reply) => {
+                    let mut values = self.spares.take();
+                    for (_, template) in &reply.headers {
+                        let start = values.len();
+                        values.extend_from_slice(&[0; 4]);
+                        template.render(&view, &mut values);
+                        let len = (values.len() - start - 4) as u32;
+                        if let Some(place) = values.get_mut(start..start + 4) {
+                            place.copy_from_slice(&len.to_ne_bytes());
+                        }
+                    }
+                    Err(Nowhere::Answer(reply.clone(), values))
+                }
                 RouteAction::Forward(forward) => self
                     .connection_for(
                         id,
@@ -281,11 +350,28 @@ impl Engine {
                         Wanted { protocol: Some(protocol), profile, lease, ends: None },
                         &mut tapped,
                     )
-                    .map(|(up, lease)| Chosen { up, lease, route: at, timeout: forward.timeout }),
+                    .map(|(up, lease)| {
+                        let mut edits = (Vec::new(), Vec::new());
+                        if let Some(asked) = &forward.edits {
+                            if !asked.request.is_empty() {
+                                edits.0 = self.spares.take();
+                                render(&asked.request, &view, &mut edits.0);
+                            }
+                            if !asked.response.is_empty() {
+                                edits.1 = self.spares.take();
+                                render(&asked.response, &view, &mut edits.1);
+                            }
+                        }
+                        Chosen { up, lease, route: at, timeout: forward.timeout, edits }
+                    })
+                    .map_err(Nowhere::Fault),
             },
         };
         if let Some(tap) = &self.tap {
-            tapped.fault = chosen.as_ref().err().copied();
+            tapped.fault = match &chosen {
+                Err(Nowhere::Fault(fault)) => Some(*fault),
+                _ => None,
+            };
             tap(&tapped);
         }
         if let Some(down) = self.downs.get_mut(id) {
@@ -368,7 +454,7 @@ impl Engine {
             Some(RouteAction::Forward(forward)) => {
                 self.connection_for(id, forward, &view, wanted, &mut tapped)
             }
-            Some(RouteAction::Deny) => Err(Fault::Denied),
+            Some(RouteAction::Deny | RouteAction::Respond(_)) => Err(Fault::Denied),
             None => Err(Fault::NoRoute),
         };
         if let Some(tap) = &self.tap {
@@ -391,6 +477,28 @@ impl Engine {
                 self.close_down(id);
                 false
             }
+        }
+    }
+
+    /// Answers a message as its route says.
+    fn answer(&mut self, id: DownId, protocol: usize, head: &Head, reply: &Reply, values: &[u8]) {
+        let snapshot = self.snapshot.clone();
+        let Some(enabled) = snapshot.protocols.get(protocol) else { return };
+        let mut rest = values;
+        let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(reply.headers.len());
+        for (name, _) in &reply.headers {
+            let Some((len, after)) = rest.split_first_chunk::<4>() else { break };
+            let (value, after) = after.split_at(after.len().min(u32::from_ne_bytes(*len) as usize));
+            headers.push((name, value));
+            rest = after;
+        }
+        let answer = Answer { status: reply.status, headers: &headers, body: &reply.body };
+        let mut out = self.spares.take();
+        let after = enabled.protocol.respond(head.reply_to, &answer, &mut out);
+        let close = after != Some(After::Keep) || head.last;
+        self.owe(id, out, close);
+        if close {
+            self.stop_reading(id);
         }
     }
 

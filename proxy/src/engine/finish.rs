@@ -58,6 +58,7 @@ impl Engine {
         let (down, lane, last) = (flight.down, flight.lane, flight.last || !flight.sent);
         self.spares.give(flight.copy);
         self.spares.give(flight.note);
+        self.spares.give(flight.edits);
         if !flight.oneway {
             self.end_lane(down, Some(lane), id, last);
         } else {
@@ -98,6 +99,7 @@ impl Engine {
         }
         self.spares.give(flight.copy);
         self.spares.give(flight.note);
+        self.spares.give(flight.edits);
         // An upstream connection that was this request's alone has a reply of
         // unknown length to come, if any: it is of no further use.
         if up_alone && self.ups.get(flight.up).is_some() {

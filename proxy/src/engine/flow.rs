@@ -195,28 +195,47 @@ impl Engine {
             }
         };
         let bound = if first { buffers.high } else { buffers.out_of_turn };
-        if held > bound
-            && (down.blocked || !first)
-            && let Some(upstream) = self.ups.get_mut(from)
-            && !upstream.paused
-        {
-            upstream.paused = true;
-            down.holding_back.push(from);
-            let shared = upstream.mode == UpMode::Shared;
-            if !down.blocked {
-                down.blocked_since = self.now;
-            }
-            down.holds_shared |= shared;
-            self.look_by(self.now + self.snapshot.timeouts.write.as_millis() as u64);
-            if shared {
-                // Others must not wait for this client to read: they get another
-                // connection, and it gets little time.
-                self.look_by(self.now + SHARED_STALL);
-                self.drain_up(from);
-            }
+        if held > bound && (down.blocked || !first) {
+            self.hold_back(id, from);
         }
         if first {
             self.mark_down(id);
+        }
+    }
+
+    /// A reply was written in one piece for a downstream: many of them, each within its
+    /// bound, must not pile up either.
+    pub(super) fn bound_whole(&mut self, id: DownId, from: UpId) {
+        if let Some(down) = self.downs.get(id)
+            && down.blocked
+            && down.out.len() + down.lanes.iter().map(|lane| lane.bytes.len()).sum::<usize>()
+                > self.snapshot.buffers.out_of_turn
+        {
+            self.hold_back(id, from);
+        }
+    }
+
+    /// An upstream is not read until this downstream has taken what it is owed.
+    fn hold_back(&mut self, id: DownId, from: UpId) {
+        let (Some(down), Some(upstream)) = (self.downs.get_mut(id), self.ups.get_mut(from)) else {
+            return;
+        };
+        if upstream.paused {
+            return;
+        }
+        upstream.paused = true;
+        down.holding_back.push(from);
+        let shared = upstream.mode == UpMode::Shared;
+        if !down.blocked {
+            down.blocked_since = self.now;
+        }
+        down.holds_shared |= shared;
+        self.look_by(self.now + self.snapshot.timeouts.write.as_millis() as u64);
+        if shared {
+            // Others must not wait for this client to read: they get another
+            // connection, and it gets little time.
+            self.look_by(self.now + SHARED_STALL);
+            self.drain_up(from);
         }
     }
 

@@ -303,6 +303,10 @@ impl Engine {
         }
         upstream.mode = UpMode::Idle;
         upstream.last_active = self.now;
+        // It was not read while a client was slow to take its reply. All of that is in
+        // the client's buffer now; the next request must not wait for that client.
+        self.let_up(up);
+        let Some(upstream) = self.ups.get(up) else { return };
         let (cluster, endpoint, key) = (upstream.cluster, upstream.endpoint, upstream.pool());
         let idle_timeout =
             self.snapshot.clusters.get(cluster).map_or(0, |c| c.idle_timeout.as_millis() as u64);

@@ -3,10 +3,11 @@
 //! says so, refused or changed; what is refused is answered in the protocol, between
 //! two messages of the server's.
 
-use polyport_codecs::{After, Body, Fault, Head, Kind, Outcome, Step};
+use polyport_codecs::{After, Body, Fault, Head, Hop, Kind, Outcome, Side, Step};
 
 use super::state::{DownId, DownState, UpId, UpState, Upstream};
 use super::{Engine, Net, Tapped};
+use crate::edit::{changes, render};
 use crate::snapshot::Action as RouteAction;
 
 impl Engine {
@@ -53,8 +54,9 @@ impl Engine {
         let Step::Head(head) = self.step(id, rest)? else { return None };
         self.counters.messages += 1;
         let message = rest.get(..head.len).unwrap_or_default();
+        let mut changed = self.spares.take();
         let verdict = match head.kind {
-            Kind::Request | Kind::Oneway => self.judge(id, &head, message),
+            Kind::Request | Kind::Oneway => self.judge(id, &head, message, &mut changed),
             _ => Ok(()),
         };
         if let Some(dialogue) = self.downs.get_mut(id).and_then(|down| down.dialogue.as_mut()) {
@@ -69,15 +71,24 @@ impl Engine {
             }
         }
         match verdict {
-            Ok(()) => self.pass_up(id, up, message, net),
+            Ok(()) if changed.is_empty() => self.pass_up(id, up, message, net),
+            Ok(()) => self.pass_up(id, up, &changed, net),
             Err(fault) => self.forbid(id, &head, message, fault),
         }
+        self.spares.give(changed);
         Some(head.len)
     }
 
     /// Whether a message may pass: by the route of each thing that it is about. One that no
-    /// route matches passes, as its session was let in.
-    fn judge(&mut self, id: DownId, head: &Head, message: &[u8]) -> Result<(), Fault> {
+    /// route matches passes, as its session was let in. Where a route changes it,
+    /// `changed` is what passes in its stead.
+    fn judge(
+        &mut self,
+        id: DownId,
+        head: &Head,
+        message: &[u8],
+        changed: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
         let snapshot = self.snapshot.clone();
         loop {
             let down = self.downs.get_mut(id).ok_or(Fault::ShuttingDown)?;
@@ -86,10 +97,24 @@ impl Engine {
             let view = metadata.view(message);
             let found = snapshot.routes.choose(&view);
             let verdict = match found.map(|(_, route)| &route.then) {
-                Some(RouteAction::Deny) => Err(Fault::Denied),
+                Some(RouteAction::Deny | RouteAction::Respond(_)) => Err(Fault::Denied),
                 Some(RouteAction::Forward(forward)) => match &forward.limit {
                     Some(limit) if !limit.take(self.now * 1000) => Err(Fault::Overloaded),
-                    _ => Ok(()),
+                    _ => match (&forward.edits, protocol) {
+                        (Some(edits), Some(enabled))
+                            if !edits.request.is_empty() && changed.is_empty() =>
+                        {
+                            let mut values = self.spares.take();
+                            render(&edits.request, &view, &mut values);
+                            let done = changes(&edits.request, &values, |changes| {
+                                let hop = Hop::neutral(Side::Request);
+                                enabled.protocol.rewrite(head, message, &hop, changes, changed)
+                            });
+                            self.spares.give(values);
+                            done.map_err(|_| Fault::Unsupported)
+                        }
+                        _ => Ok(()),
+                    },
                 },
                 None => Ok(()),
             };
@@ -191,6 +216,10 @@ impl Engine {
                     self.downs.get_mut(down).and_then(|down| down.dialogue.as_mut())
                 {
                     dialogue.begun = true;
+                    if head.patience > 0 {
+                        // The server wants another silence than the client proposed.
+                        dialogue.patience = u64::from(head.patience);
+                    }
                     dialogue.over |=
                         head.last || (head.kind == Kind::Response && head.outcome != Outcome::Ok);
                 }
@@ -231,6 +260,21 @@ impl Engine {
             enabled.protocol.local_reply(dialogue.opened, b"", fault, fault.as_str(), out);
         }
         self.mark_down(id);
+    }
+
+    /// Ends a session whose client can be told that it has to go elsewhere; others last.
+    pub(super) fn dismiss(&mut self, id: DownId) {
+        let snapshot = self.snapshot.clone();
+        let Some(down) = self.downs.get(id) else { return };
+        let enabled = down.protocol.and_then(|at| snapshot.protocols.get(at));
+        let (Some(dialogue), Some(enabled)) = (&down.dialogue, enabled) else { return };
+        let mut words = self.spares.take();
+        enabled.protocol.farewell(dialogue.opened, Fault::ShuttingDown, &mut words);
+        let any = !words.is_empty();
+        self.spares.give(words);
+        if any {
+            self.end_session(id, Fault::ShuttingDown);
+        }
     }
 
     /// Ends a session from our side.

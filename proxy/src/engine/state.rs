@@ -321,6 +321,8 @@ pub struct Flight {
     /// A message that changes the profile; or one that may be sent again, as it
     /// was written, if a reused connection turns out dead.
     pub copy: Vec<u8>,
+    /// The values that the route's changes to the reply have.
+    pub edits: Vec<u8>,
     /// What the codec wants to be told again for a local reply.
     pub note: Vec<u8>,
     /// Route and cluster that were chosen, for the log: route position.

@@ -224,7 +224,8 @@ impl Engine {
                         flight.last = true;
                     }
                 }
-                DownState::Session(_) | DownState::Closing { .. } => {}
+                DownState::Session(_) => self.dismiss(id),
+                DownState::Closing { .. } => {}
             }
         }
     }

@@ -5,6 +5,7 @@
 #![allow(missing_docs, clippy::indexing_slicing)]
 
 mod sim;
+mod slow;
 mod toy;
 
 use sim::{Plan, simulate};

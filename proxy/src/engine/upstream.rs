@@ -6,6 +6,8 @@ use super::finish::{lane_at, lane_buffer};
 use super::pool::Party;
 use super::state::{ConnId, DownState, Expected, FlightId, Lane, UpId, UpMode, UpPhase, UpState};
 use super::{Action, Engine, Net};
+use crate::edit::changes;
+use crate::snapshot::Action as RouteAction;
 
 /// The correlation id of our own probes: no flight has it, as its place would be the last of all.
 const PROBE_ID: u64 = u64::MAX;
@@ -249,7 +251,9 @@ impl Engine {
         if self.draining && exchange == (Exchange::Ordered { shared: false }) && !interim {
             flight.last = true;
         }
-        let (down_id, lane) = (flight.down, flight.lane);
+        let (down_id, lane, route) = (flight.down, flight.lane, flight.route);
+        // An interim reply leaves them for the final one.
+        let rendered = if interim { Vec::new() } else { std::mem::take(&mut flight.edits) };
         if let Some(down) = self.downs.get_mut(down_id) {
             if !replying_whole && !interim && exchange == Exchange::Correlated {
                 // It holds the wire until it is over.
@@ -258,11 +262,38 @@ impl Engine {
                 }
             }
             let (buffer, on_wire) = lane_buffer(down, lane, to, &mut self.spares);
-            enabled.protocol.relay(head, message, &hop, buffer);
+            let edits = match snapshot.routes.routes().get(route).map(|route| &route.then) {
+                Some(RouteAction::Forward(forward)) if !interim => forward.edits.as_ref(),
+                _ => None,
+            };
+            let edits = edits.map_or(&[][..], |edits| &edits.response);
+            let start = buffer.len();
+            let changed = if edits.is_empty() {
+                enabled.protocol.relay(head, message, &hop, buffer);
+                Ok(())
+            } else {
+                changes(edits, &rendered, |changes| {
+                    enabled.protocol.rewrite(head, message, &hop, changes, buffer)
+                })
+            };
+            if changed.is_err() {
+                buffer.truncate(start);
+            }
             if on_wire {
                 self.mark_down(down_id);
             }
+            if let Err(error) = changed {
+                tracing::debug!(%error, "a reply cannot be changed as its route asks");
+                self.spares.give(rendered);
+                if let Some(flight) = self.flights.get_mut(to) {
+                    flight.replying = false;
+                }
+                self.fail(to, Fault::Unsupported);
+                return None;
+            }
+            self.bound_whole(down_id, id);
         }
+        self.spares.give(rendered);
         if interim {
             return None;
         }
@@ -294,6 +325,7 @@ impl Engine {
         }
         self.spares.give(flight.copy);
         self.spares.give(flight.note);
+        self.spares.give(flight.edits);
     }
 
     /// An upstream will send no more.

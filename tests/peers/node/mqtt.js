@@ -1,5 +1,5 @@
 // MQTT.js through whatever listens at PORT. usage: mqtt.js STORY PORT
-// The exit status is the verdict; every story holds on a direct connection too.
+// The exit status is the verdict; every story but `denied` holds on a direct connection too.
 'use strict';
 
 const assert = require('node:assert');
@@ -99,6 +99,17 @@ const stories = {
       assert.strictEqual((await coming)[0][1], 'gone');
       await listener.endAsync();
     }
+  },
+
+  // Needs somebody who denies what is published to `secret/...`.
+  async denied() {
+    const client = await connect(5);
+    for (const qos of [1, 2]) {
+      const refused = client.publishAsync(`secret/${qos}`, 'no', { qos });
+      await assert.rejects(refused, (error) => error.code === 0x87);
+      await client.publishAsync(`open/${qos}`, 'yes', { qos });
+    }
+    await client.endAsync();
   },
 
   // What was not acknowledged is sent again after a loss, and arrives.

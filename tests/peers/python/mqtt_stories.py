@@ -342,7 +342,8 @@ def denied_publish(port, version, username=""):
         listener.subscribe(("secret/#", 2), ("open/#", 2))
         for qos in (0, 1, 2):
             code = speaker.publish(f"secret/{qos}", "no", qos)
-            assert code == (NOT_AUTHORIZED if version == "5.0" and qos else 0), (qos, code)
+            # Paho takes a PUBREC that refuses for one that does not, and goes on to PUBCOMP.
+            assert code == (NOT_AUTHORIZED if version == "5.0" and qos == 1 else 0), (qos, code)
             assert speaker.publish(f"open/{qos}", "yes", qos) == 0
             assert listener.message().topic == f"open/{qos}"
         listener.silent()

@@ -46,7 +46,7 @@ class Handler:
         return "0123456789abcdef" * (size // 16) + "x" * (size % 16)
 
     def measure(self, text, bytes):
-        return len(text) + len(bytes)
+        return len(text) + len(bytes or b"")
 
     def count(self, to):
         return list(range(to))
@@ -73,7 +73,7 @@ class Handler:
             return [text for text in notes if text.startswith(prefix)]
 
     def shuffle(self, text):
-        time.sleep(random.random() * 0.01)
+        time.sleep(random.random() * 0.004)
         return text
 
     def slow(self, ms, text):

@@ -36,7 +36,7 @@ def connect(wire, port, service=Stories, name=None):
     socket.open()
     client = service.Client(TMultiplexedProtocol(protocol, name) if name else protocol)
     # For headers and for answers out of turn.
-    client.wire, client.service = protocol, service
+    client.wire, client.service, client.socket = protocol, service, socket
     try:
         yield client
     finally:
@@ -248,6 +248,42 @@ def in_flight(wire, port, rounds="3"):
             assert sorted(seqid for seqid, _ in heard) == sorted(ids)
             for seqid, text in heard:
                 assert text.split()[1] == str(seqid), (seqid, text[:30])
+
+
+def in_flight_of_all_sizes(wire, port):
+    """The same with calls and answers too large to be kept whole, beside small ones."""
+    with connect(wire, port) as client:
+        # Two threads must not share what keeps state.
+        transports, protocols = factories(wire)
+        sending = Stories.Client(protocols.getProtocol(transports.getTransport(client.socket)))
+        texts = {
+            seqid: f"text {seqid} " + "w" * random.choice([0, 3000, 65_400, 70_000, 400_000])
+            for seqid in range(1, 101)
+        }
+        calls = list(texts.items())
+        sender = threading.Thread(target=lambda: [send(sending, *call) for call in calls])
+        sender.start()
+        for _ in range(len(texts)):
+            seqid, text = hear(client)
+            assert texts.pop(seqid) == text, f"{seqid}: {text[:30]}, {len(text)} bytes"
+        sender.join()
+
+
+def up_to_the_limit(wire, port):
+    """A frame as large as Apache's own limit passes; a larger one is refused."""
+    limit = 16_384_000
+    with connect(wire, port) as client:
+        for size in (limit - 100, limit // 2):
+            assert client.measure("", b"x" * size) == size
+            assert len(client.make(size)) == size
+        assert client.refuse("not") == "not"
+        # Where it is only seen in the midst, the connection ends; or Apache's own limit is met.
+        raises(Exception, lambda: client.make(limit + 100))
+    with connect(wire, port) as client:
+        if wire.startswith("header"):
+            client.wire.trans.set_max_frame_size(2 * limit)
+        error = raises(TApplicationException, lambda: client.measure("", b"x" * (limit + 100)))
+        assert error.type == TApplicationException.PROTOCOL_ERROR and "larg" in error.message, error
 
 
 def all_zero(wire, port):

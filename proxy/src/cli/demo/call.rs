@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use polyport_codecs::bolt::call as bolt_call;
 use polyport_codecs::dubbo::call::{Call, decode_reply};
+use polyport_codecs::thrift::call as thrift_call;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// More bytes than it takes to see a message's length.
@@ -77,6 +78,35 @@ pub(in crate::cli) fn bolt(
     Ok(ExitCode::SUCCESS)
 }
 
+/// `polyport call thrift`: framed, in the binary protocol.
+pub(in crate::cli) fn thrift(
+    address: &str,
+    method: &str,
+    texts: &[String],
+) -> Result<ExitCode, String> {
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let bytes = thrift_bytes(method, &texts);
+    let reply = exchange(address, &bytes, thrift_size)
+        .map_err(|error| format!("error: {address}: {error}"))?;
+    let reply = thrift_call::read(&reply).ok_or("error: what came back is no reply")?;
+    let mut fields = thrift_call::fields(reply.encoding, &reply.body).into_iter();
+    let first = fields.next();
+    let text = match (reply.kind, first) {
+        (2, Some((0, value))) => thrift_text(&value),
+        // A method that returns nothing.
+        (2, None) => String::new(),
+        (2, Some((id, _))) => return Err(format!("error: the exception declared as field {id}")),
+        (3, why) => {
+            let why = why.map(|(_, why)| thrift_text(&why)).unwrap_or_default();
+            let code = fields.next().map(|(_, code)| thrift_text(&code)).unwrap_or_default();
+            return Err(format!("error: exception of type {code}: {why}"));
+        }
+        _ => return Err("error: what came back is no reply".into()),
+    };
+    writeln!(io::stdout(), "{text}").map_err(|error| error.to_string())?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// `name=value` arguments, taken apart.
 fn pairs(arguments: &[String]) -> Result<Vec<(&str, &str)>, String> {
     arguments
@@ -89,6 +119,39 @@ fn pairs(arguments: &[String]) -> Result<Vec<(&str, &str)>, String> {
 fn dubbo_size(front: &[u8]) -> Option<u64> {
     let [.., b0, b1, b2, b3] = front.first_chunk::<16>()?;
     Some(16 + u64::from(u32::from_be_bytes([*b0, *b1, *b2, *b3])))
+}
+
+/// Bytes of the framed Thrift message that begins so.
+fn thrift_size(front: &[u8]) -> Option<u64> {
+    Some(4 + u64::from(u32::from_be_bytes(*front.first_chunk()?)))
+}
+
+fn thrift_bytes(method: &str, texts: &[&str]) -> Vec<u8> {
+    use thrift_call::{Encoding, Message, Transport, text_arguments};
+    let (mut body, mut bytes) = (Vec::new(), Vec::new());
+    text_arguments(Encoding::Binary, texts, &mut body);
+    let call = Message {
+        transport: Transport::Framed,
+        encoding: Encoding::Binary,
+        kind: 1,
+        name: method.as_bytes(),
+        seqid: 1,
+        headers: &[],
+        body: &body,
+    };
+    call.encode(&mut bytes);
+    bytes
+}
+
+fn thrift_text(value: &thrift_call::Value) -> String {
+    use thrift_call::Value;
+    match value {
+        Value::Bool(value) => value.to_string(),
+        Value::Number(value) => value.to_string(),
+        Value::Double(value) => value.to_string(),
+        Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
+        Value::Nested => "(a value with values in it)".into(),
+    }
 }
 
 /// Sends one message and reads one, whose length `size` tells from its front.
@@ -141,11 +204,13 @@ pub(super) async fn round(address: SocketAddr) {
         // Short names fit.
         let _ = call.encode(&mut stock);
     }
-    let messages: [&[u8]; 4] = [
+    let find = thrift_bytes("Goods:find", &["anvil"]);
+    let messages: [&[u8]; 5] = [
         b"*3\r\n$3\r\nSET\r\n$7\r\nvisitor\r\n$5\r\nalice\r\n*2\r\n$3\r\nGET\r\n$7\r\nvisitor\r\n",
         b"GET /shop HTTP/1.1\r\nhost: demo\r\nconnection: close\r\n\r\n",
         &call,
         &stock,
+        &find,
     ];
     for message in messages {
         // The demo's own traffic is decoration: where it fails, the rest goes on.

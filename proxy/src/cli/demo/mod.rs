@@ -1,7 +1,7 @@
 //! `polyport demo`: a proxy with small servers of its own behind it, so that a
 //! newcomer has something to talk to with nothing installed.
 //!
-//! The servers ([`redis`], [`http`], [`dubbo`], [`bolt`]) are made of the same codecs as the
+//! The servers ([`redis`], [`http`], [`dubbo`], [`bolt`], [`thrift`]) are made of the same codecs as the
 //! proxy, run on their own thread, and know just enough to answer `redis-cli`, `curl`
 //! and `polyport call`. They are the only place of this crate that knows protocols by name.
 
@@ -12,6 +12,7 @@ mod http;
 mod redis;
 mod serve;
 mod show;
+mod thrift;
 
 use std::io;
 use std::net::SocketAddr;
@@ -56,7 +57,8 @@ pub(super) fn demo(registry: &Registry, options: &Options) -> io::Result<ExitCod
         .replace("{green}", &servers.green.to_string())
         .replace("{orders}", &servers.orders.to_string())
         .replace("{canary}", &servers.canary.to_string())
-        .replace("{stock}", &servers.stock.to_string());
+        .replace("{stock}", &servers.stock.to_string())
+        .replace("{goods}", &servers.goods.to_string());
     let (snapshot, _) = config::compile(&text, "demo.toml", registry).map_err(|diagnostics| {
         let lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
         io::Error::other(lines.join("\n"))

@@ -32,6 +32,7 @@ pub(super) struct Servers {
     pub(super) orders: SocketAddr,
     pub(super) canary: SocketAddr,
     pub(super) stock: SocketAddr,
+    pub(super) goods: SocketAddr,
 }
 
 impl Servers {
@@ -44,6 +45,7 @@ impl Servers {
             orders: serve(super::dubbo::Orders { version: "v1" })?,
             canary: serve(super::dubbo::Orders { version: "v2" })?,
             stock: serve(super::bolt::Stock)?,
+            goods: serve(super::thrift::Goods)?,
         })
     }
 }

@@ -48,6 +48,7 @@ impl Show {
                 "polyport call dubbo 127.0.0.1:{port} com.shop.Orders find 42 --attach tenant=acme"
             ),
             format!("polyport call bolt 127.0.0.1:{port} com.shop.Stock:1.0 count 42"),
+            format!("polyport call thrift 127.0.0.1:{port} Goods:find anvil"),
         ] {
             self.line(&format!("    {}", self.paint(36, &command)));
         }

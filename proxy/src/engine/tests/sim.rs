@@ -121,6 +121,7 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
         targets: vec![Target { cluster: 0, endpoints: vec![0, 1], ring: None }],
         sticky: None,
         timeout: None,
+        edits: None,
         limit: None,
     };
     Snapshot {
