@@ -277,7 +277,8 @@ def swallowed(port):
             pass
     print(sent)
     client.socket.settimeout(wire.HANG)
-    assert sent < 64 * MEGABYTE, sent
+    # The kernel's own buffers take a few megabytes of each.
+    assert sent < 256 * MEGABYTE, sent
     for number in numbers:
         client.reset(number)
     assert client.ask("/length?n=2").body == b"xx"
