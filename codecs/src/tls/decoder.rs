@@ -92,7 +92,7 @@ impl Decoder for TlsDecoder {
             }
             Side::Reply => {
                 meta.clear();
-                Head::whole(Kind::Control, buf.len())
+                Head::whole(Kind::Response, buf.len())
             }
         };
         head.body = Body::Steps;

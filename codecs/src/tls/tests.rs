@@ -267,7 +267,7 @@ fn a_session_is_one_message_a_direction_to_its_end() {
     assert_eq!(seen.metadata, keys.into_iter().zip(values).collect::<Vec<_>>());
     let all = decode(Side::Reply, &Limits::default(), b"\x16\x03\x03anything", &[1, 2, 7]);
     let seen = &all.messages[0];
-    assert_eq!((seen.head.kind, seen.ended, all.messages.len()), (Kind::Control, true, 1));
+    assert_eq!((seen.head.kind, seen.ended, all.messages.len()), (Kind::Response, true, 1));
 }
 
 #[test]

@@ -215,7 +215,7 @@ impl Engine {
                 if let Some(dialogue) =
                     self.downs.get_mut(down).and_then(|down| down.dialogue.as_mut())
                 {
-                    dialogue.begun = true;
+                    dialogue.begun |= head.kind == Kind::Response;
                     if head.patience > 0 {
                         // The server wants another silence than the client proposed.
                         dialogue.patience = u64::from(head.patience);

@@ -5,7 +5,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -13,7 +15,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::ext::Protocol;
 use h2::{RecvStream, SendStream};
 use http::header::{self, HeaderValue};
-use http::{Method, Request, StatusCode, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 
 use super::pipe::{End, Reader, Writer};
 use super::server::send_data;
@@ -297,6 +299,12 @@ async fn send_body(
     }
 }
 
+/// A response on its way.
+enum Come {
+    Interim(Response<()>),
+    Final(Response<RecvStream>),
+}
+
 /// Carries the endpoint's reply to the engine.
 async fn receive(
     response: ResponseFuture,
@@ -304,7 +312,26 @@ async fn receive(
     head_only: bool,
     key: Option<&str>,
 ) -> io::Result<()> {
-    let response = response.await.map_err(io::Error::other)?;
+    let mut out = Vec::with_capacity(512);
+    let mut response = response;
+    let response = loop {
+        // Either an interim response comes, or the one that counts.
+        let come = std::future::poll_fn(|context| {
+            if let Poll::Ready(Some(interim)) = response.poll_informational(context) {
+                return Poll::Ready(interim.map(Come::Interim));
+            }
+            Pin::new(&mut response).poll(context).map_ok(Come::Final)
+        });
+        match come.await.map_err(io::Error::other)? {
+            Come::Final(response) => break response,
+            Come::Interim(interim) => {
+                out.clear();
+                let (status, headers) = (interim.status(), interim.headers());
+                text::response_head(status, headers, Framing::Nothing, "", &mut out);
+                writer.write_all(&out).await?;
+            }
+        }
+    };
     let (parts, mut body) = response.into_parts();
     let grpc = parts
         .headers
@@ -323,7 +350,7 @@ async fn receive(
         Some(length) if !grpc => Framing::Length(length),
         _ => Framing::Chunks,
     };
-    let mut out = Vec::with_capacity(512);
+    out.clear();
     match opened {
         Some(key) => {
             let accept = websocket::accept(key);

@@ -12,6 +12,7 @@ pub(crate) mod client;
 pub(crate) mod pipe;
 pub(crate) mod server;
 mod text;
+mod watch;
 mod websocket;
 
 /// Bytes that a peer may send on one stream before it must wait to be asked on.

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::pipe::{self, End, Reader, Writer};
 use super::text::{self, Framing, Garbled, Piece, RequestHead};
+use super::watch::Watched;
 use super::{CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW, websocket};
 use crate::engine::Peer;
 use crate::worker::inbox::{Arrival, Inbox};
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) head: usize,
     /// How long a connection without streams is kept.
     pub(crate) idle: Duration,
+    /// How long a frame or a header block that was begun may take.
+    pub(crate) read: Duration,
 }
 
 /// Where a connection came from.
@@ -54,11 +57,13 @@ impl Drop for Counted {
 pub(crate) async fn serve(wire: Rewound<Wire>, from: From, shared: Shared) {
     shared.open.set(shared.open.get() + 1);
     let counted = Counted(shared.clone());
+    let (wire, at_rest) = Watched::new(wire);
     let handshake = h2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(u32::try_from(shared.head).unwrap_or(u32::MAX))
+        // Twice of what the engine takes: it is the engine's to refuse a head, with an answer.
+        .max_header_list_size(u32::try_from(shared.head * 2).unwrap_or(u32::MAX))
         .max_send_buffer_size(pipe::CAPACITY)
         .enable_connect_protocol()
         .handshake::<_, Bytes>(wire);
@@ -72,6 +77,8 @@ pub(crate) async fn serve(wire: Rewound<Wire>, from: From, shared: Shared) {
     };
     let streams: Rc<Cell<usize>> = Rc::default();
     let mut going = false;
+    let mut look = tokio::time::interval(shared.read.max(Duration::from_millis(10)) / 2);
+    let mut half = 0;
     loop {
         let (drain, told) = (&shared.draining.0, shared.draining.1.notified());
         if drain.get() && !going {
@@ -97,6 +104,14 @@ pub(crate) async fn serve(wire: Rewound<Wire>, from: From, shared: Shared) {
                 None => break,
             },
             () = told, if !going => {}
+            _ = look.tick() => {
+                // Half of something that was there at two looks does not move.
+                half = if at_rest.get() { 0 } else { half + 1 };
+                if half > 2 {
+                    tracing::debug!(source = %from.peer.source, "half a frame does not go on");
+                    break;
+                }
+            }
             () = tokio::time::sleep(shared.idle), if idle => {
                 going = true;
                 connection.graceful_shutdown();
@@ -171,6 +186,9 @@ fn ask(parts: &http::request::Parts, ended: bool) -> Result<Asked, StatusCode> {
     let headers = &parts.headers;
     let protocol = parts.extensions.get::<h2::ext::Protocol>();
     let host = match (parts.uri.authority(), headers.get(header::HOST)) {
+        (Some(authority), Some(host)) if host.as_bytes() != authority.as_str().as_bytes() => {
+            return Err(StatusCode::BAD_REQUEST);
+        }
         (Some(authority), _) => authority.as_str(),
         (None, Some(host)) => host.to_str().map_err(|_| StatusCode::BAD_REQUEST)?,
         (None, None) => return Err(StatusCode::BAD_REQUEST),
@@ -199,12 +217,22 @@ fn ask(parts: &http::request::Parts, ended: bool) -> Result<Asked, StatusCode> {
                 }
                 (true, _) => Framing::Length(0),
                 // A length of nothing with frames still to come frames nothing.
-                (false, Some(length @ 1..)) => Framing::Length(length),
+                (false, Some(length @ 1..)) if !headers.contains_key(header::TRAILER) => {
+                    Framing::Length(length)
+                }
                 (false, _) => Framing::Chunks,
             };
             (method.as_str(), target, framing, None)
         }
     };
+    // What HTTP/1.1 would trim, HTTP/2 must not have (RFC 9113 section 8.2.1).
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    if headers
+        .values()
+        .any(|value| blank(value.as_bytes().first()) || blank(value.as_bytes().last()))
+    {
+        return Err(StatusCode::BAD_REQUEST);
+    }
     let mut head = Vec::with_capacity(512);
     RequestHead { method, target, host, headers, framing, websocket: socket, version: "HTTP/2.0" }
         .write(&mut head);
@@ -286,10 +314,27 @@ impl std::convert::From<std::io::Error> for Failed {
 /// Carries the engine's reply to the client.
 async fn reply(mut reader: Reader, mut respond: SendResponse<Bytes>, asked: &Asked) {
     let mut buf = BytesMut::new();
-    let head = tokio::select! {
-        head = read_head(&mut reader, &mut buf) => head,
-        // The client has given up: the pipe breaks as the reader is dropped.
-        _ = std::future::poll_fn(|context| respond.poll_reset(context)) => return,
+    let head = loop {
+        let head = tokio::select! {
+            head = read_head(&mut reader, &mut buf) => head,
+            // The client has given up: the pipe breaks as the reader is dropped.
+            _ = std::future::poll_fn(|context| respond.poll_reset(context)) => return,
+        };
+        match head {
+            Ok(head) => match head.status() {
+                Ok(StatusCode::SWITCHING_PROTOCOLS) => break Ok(head),
+                Ok(status) if status.is_informational() => {
+                    let mut interim = Response::new(());
+                    *interim.status_mut() = status;
+                    *interim.headers_mut() = head.headers;
+                    if respond.send_informational(interim).is_err() {
+                        return;
+                    }
+                }
+                _ => break Ok(head),
+            },
+            Err(failed) => break Err(failed),
+        }
     };
     let Ok(head) = head else {
         respond.send_reset(Reason::INTERNAL_ERROR);
@@ -315,14 +360,11 @@ async fn reply(mut reader: Reader, mut respond: SendResponse<Bytes>, asked: &Ask
     }
 }
 
-/// The final head of a reply; interim ones are passed over.
+/// The next head of a reply.
 async fn read_head(reader: &mut Reader, buf: &mut BytesMut) -> Result<text::Head, Failed> {
     loop {
-        while let Some(head) = text::head(buf)? {
-            let status = head.status()?;
-            if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
-                return Ok(head);
-            }
+        if let Some(head) = text::head(buf)? {
+            return Ok(head);
         }
         match reader.take().await? {
             Some(bytes) if buf.is_empty() => *buf = bytes,

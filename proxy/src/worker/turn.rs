@@ -102,6 +102,7 @@ impl Worker {
             open: Rc::default(),
             head: snapshot.limits.head,
             idle: snapshot.timeouts.idle,
+            read: snapshot.timeouts.read,
         };
         Ok(Self {
             drain: snapshot.timeouts.drain,
@@ -194,6 +195,7 @@ impl Worker {
             self.sockets.insert(conn, wire, &self.list, false);
             if !bytes.is_empty() {
                 self.engine.received(conn, bytes, &mut self.sockets);
+                self.hand_over();
             }
             self.read(conn);
         }
@@ -282,6 +284,8 @@ impl Worker {
                 Got::Bytes(count) => {
                     let bytes = self.scratch.get(..count).unwrap_or_default();
                     self.engine.received(conn, bytes, &mut self.sockets);
+                    // At once: its place in the engine may soon be another's.
+                    self.hand_over();
                     if count == READ {
                         self.again.push(Ready::Conn(conn));
                         return;

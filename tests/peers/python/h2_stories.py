@@ -163,9 +163,10 @@ def given_up(port):
     for _ in range(10):
         doomed = client.start("/slow?ms=20000")
         other = client.start("/slow?ms=50")
-        time.sleep(0.05)
-        client.reset(doomed)
+        client.turn()
+        # By then the server has both.
         assert client.finish(other).body == b"slow"
+        client.reset(doomed)
         # One whose body is on its way, one whose body is still to come.
         doomed = client.start("/length?n=1000000")
         stream = client.streams[doomed]
@@ -177,7 +178,8 @@ def given_up(port):
         client.reset(doomed)
         assert client.ask("/length?n=4").body == b"xxxx"
     deadline = time.time() + 10
-    while int(client.ask("/aborted").body) < before + 20:
+    # Some were given up before they had left, or when all of the answer was on its way.
+    while int(client.ask("/aborted").body) < before + 10:
         assert time.time() < deadline, "the server was not told"
         time.sleep(0.1)
     # All that was thrown away has left the connection's window as it was.
@@ -277,7 +279,7 @@ def swallowed(port):
             pass
     print(sent)
     client.socket.settimeout(wire.HANG)
-    # The kernel's own buffers take a few megabytes of each.
+    # What the system holds for twenty connections is not the proxy's.
     assert sent < 256 * MEGABYTE, sent
     for number in numbers:
         client.reset(number)
@@ -545,7 +547,9 @@ def flood(port, kind):
             break
     if kind in HARMLESS and not client.goaway and not client.closed:
         client.next = 500_001
-        assert client.ask("/length?n=2").body == b"xx"
+        reply = client.ask("/length?n=2")
+        # It may have been too much of it before that was read.
+        assert reply.body == b"xx" or client.goaway and client.goaway[1], (reply, client.goaway)
         return
     while not client.goaway and client.turn():
         pass
@@ -605,7 +609,7 @@ def table_bomb(client):
 
 # What may also be borne for ever: priorities have no meaning any more, and each
 # request of the bomb may be refused on its own.
-HARMLESS = ("priorities", "table_bomb")
+HARMLESS = ("table_bomb",)
 
 FLOODS = {
     "rapid_reset": rapid_reset,
