@@ -391,7 +391,9 @@ fn half_a_beginning_holds_up_nobody_and_ends() {
         return;
     }
     // Whoever has spoken the preface is idle, no more, until its first request is whole.
-    let way = way_with(true, false, |config| config.section("[defaults]\nidle-timeout = \"3s\"\n"));
+    let way = way_with(true, false, |config| {
+        config.section("[defaults]\nidle-timeout = \"3s\"\nread-timeout = \"3s\"\n")
+    });
     let address = way.proxy.address("web");
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let settings = b"\0\0\0\x04\0\0\0\0\0";
