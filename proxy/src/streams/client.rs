@@ -94,6 +94,7 @@ impl Sessions {
             .handshake::<_, Bytes>(wire)
             .await
             .map_err(io::Error::other)?;
+        let mut pings = connection.ping_pong();
         let session = Session {
             send,
             active: Rc::default(),
@@ -102,7 +103,7 @@ impl Sessions {
         };
         let (active, closed) = (session.active.clone(), session.closed.clone());
         let (used, idle) = (session.used.clone(), self.idle);
-        self.list.borrow_mut().push(session);
+        let ended = closed.clone();
         tokio::task::spawn_local(async move {
             loop {
                 tokio::select! {
@@ -122,6 +123,15 @@ impl Sessions {
                 }
             }
         });
+        // Its answer follows its settings, which tell what it can; and whoever
+        // speaks something else gives none.
+        if let Some(pings) = &mut pings {
+            pings.ping(h2::Ping::opaque()).await.map_err(io::Error::other)?;
+        }
+        if ended.get() {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        self.list.borrow_mut().push(session);
         Ok(())
     }
 }
@@ -211,25 +221,24 @@ async fn exchange(
     let request = request(head, &method, socket, sessions.secure, authority)?;
     let head_only = method == Method::HEAD;
     let (response, mut stream) = send.send_request(request, bodiless).map_err(io::Error::other)?;
+    let sent = Cell::new(bodiless);
     let up = async {
         if !bodiless {
             send_body(reader, buf, framing, &mut stream).await?;
+            sent.set(true);
         }
-        Ok::<_, io::Error>(())
+        // The engine may give up while the endpoint is silent.
+        reader.broken().await
     };
     let key = key.as_ref().filter(|_| socket).and_then(|key| key.to_str().ok());
     let down = receive(response, writer, head_only, key);
     let (mut up, mut down) = (std::pin::pin!(up), std::pin::pin!(down));
     tokio::select! {
-        sent = &mut up => {
-            sent?;
-            down.await?;
-            Ok(!tunnel)
-        }
+        given_up = &mut up => Err(given_up.err().unwrap_or_else(|| bad("given up"))),
         received = &mut down => {
             received?;
             // A reply that comes before its request is over ends both.
-            Ok(false)
+            Ok(sent.get() && !tunnel)
         }
     }
 }

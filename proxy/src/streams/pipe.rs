@@ -111,6 +111,19 @@ impl Reader {
         })
     }
 
+    /// Waits until nobody is at the other end who could still end well.
+    pub(crate) async fn broken(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|context| {
+            let mut half = self.half.borrow_mut();
+            if half.broken {
+                return Poll::Ready(Err(gone()));
+            }
+            set(&mut half.reader, context);
+            Poll::Pending
+        })
+        .await
+    }
+
     /// Takes all that is there, waiting for the first byte; `None`: the other end has ended.
     pub(crate) async fn take(&mut self) -> io::Result<Option<BytesMut>> {
         let there = std::future::poll_fn(|context| self.poll_there(context)).await?;
