@@ -366,6 +366,10 @@ fn floods_end_and_cost_little() {
         let url = way.url("web", "/index.html");
         let mut borne = Vec::new();
         for kind in kinds {
+            // node works on 400 000 of these for half a minute.
+            if direct() && kind == "priorities" {
+                continue;
+            }
             // Others are served meanwhile.
             let other = h2load(&url, &["-n", "50", "-c", "1", "-m", "1"]);
             let begun = Instant::now();
