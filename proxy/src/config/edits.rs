@@ -335,8 +335,11 @@ fn flatten<'t>(table: &Reader<'_, 't>) -> Vec<(String, Range<usize>, &'t Value<'
     all
 }
 
+/// How a value begins, and how it is to begin.
+type Beginnings = (Box<[u8]>, Box<[u8]>);
+
 /// Two strings: how a value begins, and how it is to begin.
-fn pair(table: &Reader<'_, '_>, value: &Value<'_>) -> Option<(Box<[u8]>, Box<[u8]>)> {
+fn pair(table: &Reader<'_, '_>, value: &Value<'_>) -> Option<Beginnings> {
     if let DeValue::Array(array) = value.get_ref() {
         let texts: Vec<&str> = array
             .iter()
