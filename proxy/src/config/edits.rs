@@ -16,8 +16,13 @@ pub(super) fn protocols(
     route: &Reader<'_, '_>,
     registry: &Registry,
 ) -> Option<Vec<&'static dyn Protocol>> {
+    Some(names(route)?.iter().filter_map(|name| registry.get(name)).collect())
+}
+
+/// The names in a route's `match.protocol`, where it has any.
+fn names<'t>(route: &Reader<'_, 't>) -> Option<Vec<&'t str>> {
     let when = route.section("match", "match")?;
-    let names: Vec<&str> = match when.get("protocol")?.get_ref() {
+    Some(match when.get("protocol")?.get_ref() {
         DeValue::String(name) => vec![name.as_ref()],
         DeValue::Array(array) => array
             .iter()
@@ -27,8 +32,7 @@ pub(super) fn protocols(
             })
             .collect(),
         _ => return None,
-    };
-    Some(names.iter().filter_map(|name| registry.get(name)).collect())
+    })
 }
 
 /// What a route's section is read with.
@@ -46,22 +50,17 @@ impl Context<'_, '_, '_> {
 
     /// The protocols that have to be able to do what is asked at `span`.
     fn bound_to(&self, span: &Range<usize>, what: &str) -> Vec<&'static dyn Protocol> {
-        match protocols(self.route, self.registry) {
-            Some(protocols) => protocols,
-            None => {
-                let able: Vec<String> = self
-                    .registry
-                    .protocols()
-                    .iter()
-                    .filter(|known| !known.mutable().is_empty())
-                    .map(|known| format!("\"{}\"", known.name()))
-                    .collect();
-                let help = format!("add protocol = one of {} to its match", able.join(", "));
-                let message = format!("a route with `{what}` must say which protocol it is for");
-                self.error(span.clone(), message, Some(help));
-                Vec::new()
-            }
-        }
+        let opaque = names(self.route).is_some_and(|names| names.contains(&super::TCP));
+        let message = match protocols(self.route, self.registry) {
+            Some(protocols) if !opaque => return protocols,
+            Some(_) => format!("`{what}` on bytes that are not decoded"),
+            None => format!("a route with `{what}` must say which protocol it is for"),
+        };
+        let able = self.registry.protocols().iter().filter(|known| !known.mutable().is_empty());
+        let able: Vec<String> = able.map(|known| format!("\"{}\"", known.name())).collect();
+        let help = format!("write protocol = one of {} in its match", able.join(", "));
+        self.error(span.clone(), message, Some(help));
+        Vec::new()
     }
 
     fn template(&mut self, text: &str, span: Range<usize>) -> Option<Template> {
