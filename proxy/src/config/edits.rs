@@ -49,16 +49,24 @@ impl Context<'_, '_, '_> {
     }
 
     /// The protocols that have to be able to do what is asked at `span`.
-    fn bound_to(&self, span: &Range<usize>, what: &str) -> Vec<&'static dyn Protocol> {
+    fn bound_to(
+        &self,
+        span: &Range<usize>,
+        what: &str,
+        able: impl Fn(&dyn Protocol) -> bool,
+    ) -> Vec<&'static dyn Protocol> {
         let opaque = names(self.route).is_some_and(|names| names.contains(&super::TCP));
         let message = match protocols(self.route, self.registry) {
             Some(protocols) if !opaque => return protocols,
             Some(_) => format!("`{what}` on bytes that are not decoded"),
             None => format!("a route with `{what}` must say which protocol it is for"),
         };
-        let able = self.registry.protocols().iter().filter(|known| !known.mutable().is_empty());
+        let able = self.registry.protocols().iter().filter(|known| able(**known));
         let able: Vec<String> = able.map(|known| format!("\"{}\"", known.name())).collect();
-        let help = format!("write protocol = one of {} in its match", able.join(", "));
+        let help = match &able[..] {
+            [only] => format!("write protocol = {only} in its match"),
+            _ => format!("write protocol = one of {} in its match", able.join(", ")),
+        };
         self.error(span.clone(), message, Some(help));
         Vec::new()
     }
@@ -156,7 +164,10 @@ impl Context<'_, '_, '_> {
 
     /// Whether every protocol of the route can make this change; complains where one cannot.
     fn can(&self, key: &str, span: &Range<usize>, side: Side, append: bool, remove: bool) -> bool {
-        let bound = self.bound_to(span, if side == Side::Request { "request" } else { "response" });
+        let section = if side == Side::Request { "request" } else { "response" };
+        let bound = self.bound_to(span, section, |known| {
+            known.mutable().iter().any(|mutable| mutable.on(side))
+        });
         let word = if side == Side::Request { "requests" } else { "replies" };
         for protocol in &bound {
             let name = protocol.name();
@@ -246,18 +257,15 @@ impl Context<'_, '_, '_> {
             }
         };
         let (span, reply) = found;
-        for protocol in self.bound_to(&span, "redirect or respond") {
+        let answers = |protocol: &dyn Protocol| {
             let answer = Answer { status: 200, headers: &[], body: b"" };
-            if protocol.respond(ReplyTo::default(), &answer, &mut Vec::new()).is_none() {
-                let able: Vec<&str> = self
-                    .registry
-                    .protocols()
-                    .iter()
-                    .filter(|other| {
-                        other.respond(ReplyTo::default(), &answer, &mut Vec::new()).is_some()
-                    })
-                    .map(|other| other.name())
-                    .collect();
+            protocol.respond(ReplyTo::default(), &answer, &mut Vec::new()).is_some()
+        };
+        let what = if self.route.get("redirect").is_some() { "redirect" } else { "respond" };
+        for protocol in self.bound_to(&span, what, answers) {
+            if !answers(protocol) {
+                let able = self.registry.protocols().iter().filter(|other| answers(**other));
+                let able: Vec<&str> = able.map(|other| other.name()).collect();
                 let help = format!(
                     "a route can answer {} itself; deny = true refuses in any protocol",
                     able.join(", ")

@@ -169,7 +169,7 @@ fn routes_that_contradict_themselves() {
         ),
         (
             "[[route]]\nrespond = { status = 200 }".into(),
-            "7:11: a route with `redirect or respond` must say which protocol",
+            "7:11: a route with `respond` must say which protocol it is for [write protocol = \"http\" in its match]",
         ),
         (
             format!(
@@ -179,7 +179,7 @@ fn routes_that_contradict_themselves() {
         ),
         (
             "[[route]]\nmatch = { protocol = \"tcp\" }\nrespond = { status = 200 }".into(),
-            "8:11: `redirect or respond` on bytes that are not decoded",
+            "8:11: `respond` on bytes that are not decoded",
         ),
         (
             format!(
