@@ -147,7 +147,7 @@ impl Context<'_, '_, '_> {
         if request && let Some(table) = section.section("replace-prefix", "replace-prefix") {
             for (key, span, value) in flatten(&table) {
                 if self.can(&key, &span, side, false, false)
-                    && let Some((from, to)) = pair(&table, value)
+                    && let Some([from, to]) = pair(&table, value)
                 {
                     let how = How::Prefix { slot: self.interest.add(&key), from, to };
                     edits.push(Edit { key: key.to_ascii_lowercase().into(), how });
@@ -313,6 +313,13 @@ impl Context<'_, '_, '_> {
                             self.error(span, format!("`{name}` is no header name"), None);
                             continue;
                         }
+                        let key = format!("header.{}", name.to_ascii_lowercase());
+                        let bound = protocols(self.route, self.registry).unwrap_or_default();
+                        if let Some(why) = bound.iter().find_map(|known| known.immutable(&key)) {
+                            let message = format!("an answer cannot set `{name}`");
+                            self.error(span, message, Some(why.to_owned()));
+                            continue;
+                        }
                         let template = self.template(text, value.span())?;
                         headers.push((name.to_ascii_lowercase().into(), template));
                     }
@@ -343,7 +350,7 @@ fn flatten<'t>(table: &Reader<'_, 't>) -> Vec<(String, Range<usize>, &'t Value<'
 }
 
 /// Two strings: how a value begins, and how it is to begin.
-fn pair(table: &Reader<'_, '_>, value: &Value<'_>) -> Option<(Box<[u8]>, Box<[u8]>)> {
+fn pair(table: &Reader<'_, '_>, value: &Value<'_>) -> Option<[Box<[u8]>; 2]> {
     if let DeValue::Array(array) = value.get_ref() {
         let texts: Vec<&str> = array
             .iter()
@@ -353,7 +360,7 @@ fn pair(table: &Reader<'_, '_>, value: &Value<'_>) -> Option<(Box<[u8]>, Box<[u8
             })
             .collect();
         if let [from, to] = texts[..] {
-            return Some((from.as_bytes().into(), to.as_bytes().into()));
+            return Some([from.as_bytes().into(), to.as_bytes().into()]);
         }
     }
     table.wrong(value, "two strings: [\"/old/\", \"/new/\"]");

@@ -220,6 +220,10 @@ fn routes_that_contradict_themselves() {
             "expected a whole number from 200 to 599",
         ),
         (
+            format!("[[route]]\n{http}\nrespond = {{ headers = {{ Content-Length = \"5\" }} }}"),
+            "8:25: an answer cannot set `Content-Length` [it frames the body",
+        ),
+        (
             format!(
                 "[[route]]\n{http}\nto = \"a\"\nrequest = {{ replace-prefix = {{ path = \"/x\" }} }}"
             ),
