@@ -265,9 +265,7 @@ fn trailers_before_and_behind_nghttp_and_nghttpd() {
     for _ in 0..3 {
         let told = nghttp(&["-v", "--trailer", "x-client: 7", "-d", page, &url]);
         assert!(told.contains("\nhello\n"), "no body: {told}");
-        // Behind a body of declared length there is no room for trailers in HTTP/1.1,
-        // by whose words streams pass; those that gRPC sends have no such length.
-        assert_eq!(told.contains(") x-sum: 42"), direct(), "{told}");
+        assert!(told.contains(") x-sum: 42"), "{told}");
     }
     // Several at once on one connection.
     let urls: Vec<String> = (0..20).map(|number| format!("{url}?{number}")).collect();

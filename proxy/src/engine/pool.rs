@@ -240,7 +240,12 @@ impl Engine {
             .protocol
             .and_then(|at| snapshot.protocols.get(at))
             .map(|enabled| enabled.framing.decoder(Side::Reply));
-        let until = self.now + cluster.connect_timeout.as_millis() as u64;
+        let mut patience = cluster.connect_timeout.as_millis() as u64;
+        if cluster.http2 {
+            // It may wait for connections that many others wait for, each of which has its time.
+            patience *= 5;
+        }
+        let until = self.now + patience;
         let mut upstream = Upstream {
             cluster: cluster_at,
             endpoint,

@@ -80,6 +80,7 @@ pub(crate) async fn serve(wire: Rewound<Wire>, from: From, shared: Shared) {
     let period = shared.read.min(shared.idle).max(Duration::from_millis(10)) / 2;
     let mut look = tokio::time::interval(period);
     let (mut half_since, mut busy_at) = (None, Instant::now());
+    let mut going_since = None;
     let mut told = std::pin::pin!(shared.draining.1.notified());
     loop {
         if shared.draining.0.get() && !going {
@@ -117,6 +118,9 @@ pub(crate) async fn serve(wire: Rewound<Wire>, from: From, shared: Shared) {
                 }
                 if streams.get() > 0 {
                     busy_at = now;
+                } else if going && now - *going_since.get_or_insert(now) >= shared.read {
+                    // It was told to go, and does not even answer that.
+                    break;
                 } else if now - busy_at >= shared.idle && !going {
                     going = true;
                     connection.graceful_shutdown();
