@@ -4,12 +4,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::peers::{node, program, python};
+use crate::peers::{node_command, program, python_command};
 use crate::ports;
 use crate::process::{Process, run};
 
@@ -72,13 +73,35 @@ pub fn mosquitto_pub(address: SocketAddr, arguments: &[&str]) -> String {
 
 /// A story of `tests/peers/python/mqtt_stories.py` in one version of the protocol.
 pub fn paho(address: SocketAddr, story: &str, version: &str, arguments: &[&str]) -> String {
+    run("mqtt_stories.py", paho_command(address, story, version, arguments, None))
+}
+
+/// The same, not yet started; over TLS where `ca` says whom to trust.
+pub fn paho_command(
+    address: SocketAddr,
+    story: &str,
+    version: &str,
+    arguments: &[&str],
+    ca: Option<&str>,
+) -> Command {
     let port = address.port().to_string();
-    python("mqtt_stories.py", &[&[story, version, &port], arguments].concat())
+    let arguments = [&[story, version, &port], arguments].concat();
+    trusting(python_command("mqtt_stories.py", &arguments), ca)
 }
 
 /// A story of `tests/peers/node/mqtt.js`.
 pub fn mqtt_js(address: SocketAddr, story: &str) -> String {
-    node("mqtt.js", &[story, &address.port().to_string()])
+    run("mqtt.js", mqtt_js_command(address, story, None))
+}
+
+/// The same, not yet started; over TLS where `ca` says whom to trust.
+pub fn mqtt_js_command(address: SocketAddr, story: &str, ca: Option<&str>) -> Command {
+    trusting(node_command("mqtt.js", &[story, &address.port().to_string()]), ca)
+}
+
+fn trusting(mut command: Command, ca: Option<&str>) -> Command {
+    command.envs(ca.map(|ca| ("POLYPORT_TESTS_CA", ca)));
+    command
 }
 
 /// A broker of the test's own that answers whatever comes first with `connack`,

@@ -45,7 +45,7 @@ pub(crate) fn python_command(script: &str, arguments: &[&str]) -> Command {
     command
 }
 
-fn node_command(script: &str, arguments: &[&str]) -> Command {
+pub(crate) fn node_command(script: &str, arguments: &[&str]) -> Command {
     let mut command = program("node");
     command
         .env("NODE_PATH", installed("node/node_modules"))

@@ -4,8 +4,11 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use polyport_tests::load::{Load, Tally};
-use polyport_tests::peers::{assert_wrk_clean, curl_command, dubbo_start, redis_benchmark, wrk};
+use polyport_tests::peers::{
+    assert_wrk_clean, curl, curl_command, dubbo_start, redis_benchmark, wrk,
+};
 use polyport_tests::process::Running;
+use polyport_tests::stubs::{FORMS, tag};
 use polyport_tests::{Backend, Config, DubboServer, Nginx, Proxy, Raw, RedisServer, direct};
 
 struct All {
@@ -118,7 +121,28 @@ fn every_call_of_a_dead_server_ends() {
     }
 }
 
-/// What a port of three protocols may hear from strangers.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How each protocol refuses: Redis, HTTP/1, Dubbo, TLS (an alert), HTTP/2 (settings come
+/// first), MQTT (CONNACK), Thrift (a frame, or a message by itself) and Bolt.
+const REFUSALS: [&[u8]; 10] = [
+    b"-",
+    b"HTTP/1.",
+    b"\xda\xbb",
+    b"\x15\x03",
+    b"\0\0",
+    b"\x20",
+    b"\x80\x01\0\x03",
+    b"\x82\x61",
+    b"\x01\0",
+    b"\x02",
+];
+
+fn native(reply: &[u8]) -> bool {
+    reply.is_empty() || REFUSALS.iter().any(|start| reply.starts_with(start))
+}
+
+/// What a port may hear from strangers.
 fn strangers() -> Vec<(&'static str, Vec<u8>)> {
     let mut noise = Vec::with_capacity(4096);
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -136,10 +160,22 @@ fn strangers() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("noise", noise),
         ("zeros", vec![0; 1000]),
-        ("a TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec()),
-        ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec()),
+        ("SSH", b"SSH-2.0-OpenSSH_9.6\r\n".to_vec()),
         ("MySQL's answer", b"\x20\0\0\x01\x85\xa2\x03\0".to_vec()),
-        ("MQTT", b"\x10\x0c\0\x04MQTT\x04\x02\0\x3c\0\0".to_vec()),
+        ("a PROXY header where none is read", b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n".to_vec()),
+        ("an SSL 2 hello", b"\x80\x2e\x01\0\x02\0\x15\0\0\0\x10".to_vec()),
+        ("a TLS record that no hello begins", b"\x16\x03\x01\x02\0\x02\0\x01\xfc".to_vec()),
+        ("half a TLS hello", b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03".to_vec()),
+        ("a TLS hello of rubbish", [&b"\x16\x03\x01\0\x20\x01\0\0\x1c"[..], &[0xff; 28]].concat()),
+        ("half of HTTP/2's preface", b"PRI * HTTP/2.0\r\n\r\n".to_vec()),
+        ("HTTP/2's preface and rubbish", [PREFACE, &[0xff; 64]].concat()),
+        ("an MQTT packet before CONNECT", b"\x30\x05\0\x01tab".to_vec()),
+        ("a broken MQTT CONNECT", b"\x10\x0c\0\x04MQTT\x09\xff\0\x3c\0\0".to_vec()),
+        (
+            "a Thrift frame beyond all limits",
+            b"\0\xff\xff\xff\x80\x01\0\x01\xff\xff\xff\xff".to_vec(),
+        ),
+        ("a Bolt frame beyond all limits", [&b"\x01\x01\0\x01\x01"[..], &[0xff; 17]].concat()),
         ("a Dubbo frame beyond all limits", dubbo(u32::MAX, b"")),
         ("a Dubbo body that is no hessian", dubbo(8, &[0xff; 8])),
         ("a Dubbo body that ends early", dubbo(6, b"\x052.0.2")),
@@ -174,10 +210,8 @@ fn strangers_are_answered_or_cut_and_disturb_nobody() {
             raw.try_send(&bytes);
             raw.finish();
             // The end of the connection must come, after a native error or without a word.
-            let reply = raw.until_closed();
-            let error = ["-", "HTTP/1.", "\u{6bb}"];
-            let native = reply.is_empty() || error.iter().any(|start| reply.starts_with(start));
-            assert!(native, "{what}: {reply:?}");
+            let reply = raw.bytes_until_closed();
+            assert!(native(&reply), "{what}: {}", reply.escape_ascii());
         }
     }
     redis.stop().assert_perfect();
@@ -186,6 +220,38 @@ fn strangers_are_answered_or_cut_and_disturb_nobody() {
     let grown = all.proxy.peak_memory() - before;
     assert!(grown < 30 << 20, "memory grew by {} KiB", grown >> 10);
     all.proxy.assert_alive();
+}
+
+/// A protocol that is known and has no rule is no stranger: it is refused in its own words.
+#[test]
+fn what_no_rule_serves_is_refused_in_its_own_words() {
+    if direct() {
+        return;
+    }
+    let mut proxy = Config::new().start();
+    let address = proxy.address("edge");
+    // Refusals that depend on the request's id or text are in the protocols' own tests.
+    let due: [(&str, &[u8]); 7] = [
+        ("redis", b"-"),
+        ("http", b"HTTP/1.1 404 "),
+        ("dubbo", b"\xda\xbb\x02\x3c"),
+        ("thrift", b"\0"),
+        ("bolt", b"\x01\0\0\x02"),
+        ("tls", b"\x15\x03\x03\0\x02\x02\x70"),
+        ("mqtt", b"\x20\x02\0\x03"),
+    ];
+    for (protocol, start) in due {
+        let form = FORMS.iter().find(|form| form.protocol == protocol).expect("a form");
+        let mut raw = Raw::say(address, (form.ask)(&tag(1)));
+        raw.finish();
+        let reply = raw.bytes_until_closed();
+        assert!(reply.starts_with(start), "{protocol}: {}", reply.escape_ascii());
+    }
+    // HTTP/2: a stream with status 404, on a connection that goes on.
+    let url = format!("http://{address}/");
+    let page = ["--http2-prior-knowledge", "-o", "/dev/null", "-w", "%{http_version} %{http_code}"];
+    assert_eq!(curl(&[&page[..], &[&url]].concat()), "2 404");
+    proxy.assert_alive();
 }
 
 #[test]
@@ -198,7 +264,13 @@ fn half_messages_are_waited_for_within_bounds() {
     let redis = Load::redis(address, 2, 16);
     let before = all.proxy.peak_memory();
     // Beginnings without an end, a hundred of each; and an end that comes after all.
-    let beginnings: [&[u8]; 4] = [
+    let beginnings: [&[u8]; 10] = [
+        b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM",
+        b"\x10\x20\0\x04MQTT\x04",
+        b"\0\0\x01\0\x80\x01\0\x01\0\0\0\x04find",
+        b"\x80\x01\0\x01\0\0\0\x04find\0\0\0\x01\x0b",
+        b"\x01\x01\0\x01\x01\0\0\0\x01\x01\0\0",
         b"*2\r\n$3\r\nGET\r\n$5\r\nab",
         b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ",
         b"\xda\xbb\xc2\0\0\0\0\0\0\0\0\x01\0\0\0\x40\x052.0.2",
@@ -213,12 +285,8 @@ fn half_messages_are_waited_for_within_bounds() {
     }
     assert_eq!(slow.until("\r\n"), "+PONG\r\n");
     for mut raw in waiting {
-        let reply = raw.until_closed();
-        let native = reply.is_empty()
-            || ["-", "HTTP/1.1 4", "HTTP/1.1 5", "\u{6bb}"]
-                .iter()
-                .any(|start| reply.starts_with(start));
-        assert!(native, "{reply:?}");
+        let reply = raw.bytes_until_closed();
+        assert!(native(&reply) && !reply.starts_with(b"HTTP/1.1 2"), "{}", reply.escape_ascii());
     }
     redis.stop().assert_perfect();
     let grown = all.proxy.peak_memory() - before;

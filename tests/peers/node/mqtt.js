@@ -5,9 +5,13 @@
 const assert = require('node:assert');
 const { once } = require('node:events');
 const crypto = require('node:crypto');
+const fs = require('node:fs');
 const mqtt = require('mqtt');
 
 const port = Number(process.argv[3]);
+// Over TLS, where it is said whom to trust.
+const ca = process.env.POLYPORT_TESTS_CA;
+const secure = ca ? { protocol: 'mqtts', ca: fs.readFileSync(ca) } : {};
 const fresh = (name) => `${name}-${crypto.randomBytes(4).toString('hex')}`;
 const versions = {
   3: { protocolVersion: 3, protocolId: 'MQIsdp' },
@@ -18,7 +22,7 @@ const versions = {
 function connect(level, options = {}) {
   return mqtt.connectAsync({
     host: '127.0.0.1', port, clientId: fresh('js'), reconnectPeriod: 0, connectTimeout: 10_000,
-    ...versions[level], ...options,
+    ...secure, ...versions[level], ...options,
   });
 }
 

@@ -177,13 +177,13 @@ def given_up(port):
         time.sleep(0.1)
 
 
-def load(port):
-    """Many channels, many calls, every one with its own answer."""
+def load(port, *secure):
+    """Many channels, many calls, every one with its own answer; over TLS with a CA and a name."""
     failures = []
 
     def work(number):
         try:
-            client = Client(port)
+            client = Client(port, secure=secure)
             call = client.method("unary_unary", "Unary")
             for round_ in range(10):
                 datas = [f"{number}-{round_}-{n}".encode() * (n % 50 + 1) for n in range(40)]

@@ -7,6 +7,7 @@ names begin with `denied`, which need somebody who denies.
 
 import hashlib
 import inspect
+import os
 import queue
 import socket
 import sys
@@ -20,6 +21,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 HANG = 20
+# Over TLS, where it is said whom to trust.
+CA = os.environ.get("POLYPORT_TESTS_CA")
 VERSIONS = {"3.1": mqtt.MQTTv31, "3.1.1": mqtt.MQTTv311, "5.0": mqtt.MQTTv5}
 NOT_AUTHORIZED = 0x87
 
@@ -51,6 +54,8 @@ class Client:
             reconnect_on_failure=False,
             **options,
         )
+        if CA:
+            self.paho.tls_set(CA)
         self.options = {}
         if v5:
             self.options["clean_start"] = clean
