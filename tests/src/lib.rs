@@ -23,6 +23,8 @@ pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod relay;
+pub mod secure;
+pub mod stubs;
 pub mod thrift;
 pub mod websocket;
 

@@ -213,7 +213,12 @@ impl Engine {
             }
         }
         if state.connections >= cluster.max_connections {
-            return Err(Fault::Overloaded);
+            // One that waits for another client's next request must go.
+            let idle = state.pools.values().find_map(|pool| pool.idle.first().copied());
+            match idle {
+                Some(idle) => self.close_up(idle, Fault::UpstreamReset),
+                None => return Err(Fault::Overloaded),
+            }
         }
         self.open(down, target.cluster, endpoint, wanted, any_endpoint)
     }
@@ -270,6 +275,7 @@ impl Engine {
             last_read: self.now,
             blocked_since: 0,
             probed: 0,
+            strayed: false,
             unwritten: false,
         };
         if let Some(ProfileState { profile, .. }) = self.profiles.get(wanted.profile)

@@ -218,6 +218,10 @@ impl Worker {
                 }
                 Arrival::Up { up, wire } => {
                     self.dials.remove(&up);
+                    if !self.engine.is_connecting(up) {
+                        // Given up meanwhile.
+                        continue;
+                    }
                     match wire {
                         Ok(wire) => {
                             let conn = ConnId::Up(up);
