@@ -75,3 +75,31 @@ fn files_are_looked_for_beside_the_config() {
     assert!(complaint.contains(&format!("error: {}: ", missing.display())), "{complaint}");
     assert!(complaint.contains(&format!("{}:13:7", file.display())), "{complaint}");
 }
+
+#[test]
+fn every_example_is_fine_once_its_certificates_are_made() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut count = 0;
+    for entry in std::fs::read_dir(examples).expect("the examples") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("an example");
+        // What it says to do first is done.
+        for line in text.lines().filter_map(|line| line.strip_prefix("#   openssl ")) {
+            let mut command = Command::new("openssl");
+            command.args(line.split(' ')).current_dir(&folder);
+            let (status, _, complaint) = finish("openssl", command);
+            assert!(status.success(), "{line}: {complaint}");
+        }
+        let copy = folder.path().join(path.file_name().expect("a name"));
+        std::fs::write(&copy, text).expect("a copy");
+        let (status, said, complaint) = check(&copy);
+        assert!(status.success() && complaint.is_empty(), "{}: {complaint}", path.display());
+        assert!(said.contains(": fine. "), "{said}");
+        count += 1;
+    }
+    assert!(count >= 4, "{count} examples");
+}
