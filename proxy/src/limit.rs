@@ -1,6 +1,8 @@
 //! Rate limits: how often something may happen, counted by all workers together.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A token bucket, kept as the one time at which it will be full again (GCRA), so
 /// that taking a token is one atomic step.
@@ -29,6 +31,12 @@ impl Limit {
             (after <= now.saturating_add(room)).then_some(after)
         });
         taken.is_ok()
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "one in {:?}, {} at once", Duration::from_micros(self.interval), self.burst)
     }
 }
 

@@ -128,7 +128,7 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Shared connections kept to each endpoint by each worker. Default 1.
     pub connections: usize,
-    /// Most connections of any sort to each endpoint by each worker. Default 1024.
+    /// Most connections of any sort to each endpoint by each worker. Default 4096.
     pub max_connections: usize,
     /// Most requests in flight to each endpoint by each worker. Default 65,536.
     pub max_requests: usize,

@@ -192,6 +192,40 @@ fn versions_share_one_port_and_one_load() {
 }
 
 #[test]
+fn connections_that_come_at_once_are_all_served() {
+    for (client2, server2) in WAYS.into_iter().filter(|(client2, _)| *client2) {
+        let way = way(client2, server2);
+        let url = way.url("web", "/index.html");
+        for _ in 0..10 {
+            let load = h2load(&url, &["-n", "400", "-c", "100", "-m", "4"]);
+            assert_h2load_clean(&load.succeed(), 400);
+        }
+    }
+}
+
+#[test]
+fn readers_that_do_not_read_hold_up_nobody_else() {
+    for server2 in [false, true] {
+        let way = way(false, server2);
+        let path = way.nginx.www().join("big.bin");
+        File::create(&path).and_then(|file| file.set_len(50 << 20)).expect("a sparse file");
+        // More than the windows of one connection to the server can hold together.
+        let mut stalled: Vec<Raw> = (0..30)
+            .map(|_| Raw::say(way.proxy.address("web"), "GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n"))
+            .collect();
+        for raw in &mut stalled {
+            assert!(raw.until("\r\n\r\n").starts_with("HTTP/1.1 200"));
+        }
+        for _ in 0..10 {
+            let begun = Instant::now();
+            let quick = ["-f", "--http1.1", "--max-time", "5", &way.url("web", "/gzip.txt")];
+            assert_eq!(curl(&quick).len(), 420_000);
+            println!("{server2}: answered after {:?}", begun.elapsed());
+        }
+    }
+}
+
+#[test]
 fn upstream_streams_share_a_connection() {
     if direct() {
         return;
@@ -231,9 +265,7 @@ fn trailers_before_and_behind_nghttp_and_nghttpd() {
     for _ in 0..3 {
         let told = nghttp(&["-v", "--trailer", "x-client: 7", "-d", page, &url]);
         assert!(told.contains("\nhello\n"), "no body: {told}");
-        // Behind a body of declared length there is no room for trailers in HTTP/1.1,
-        // by whose words streams pass; those that gRPC sends have no such length.
-        assert_eq!(told.contains(") x-sum: 42"), direct(), "{told}");
+        assert!(told.contains(") x-sum: 42"), "{told}");
     }
     // Several at once on one connection.
     let urls: Vec<String> = (0..20).map(|number| format!("{url}?{number}")).collect();
@@ -330,14 +362,26 @@ fn floods_end_and_cost_little() {
         way.tell("frames", "node", &[]);
         let before = way.proxy.peak_memory();
         let url = way.url("web", "/index.html");
+        let mut borne = Vec::new();
         for kind in kinds {
+            // node works on 400 000 of these for half a minute.
+            if direct() && kind == "priorities" {
+                continue;
+            }
             // Others are served meanwhile.
             let other = h2load(&url, &["-n", "50", "-c", "1", "-m", "1"]);
             let begun = Instant::now();
-            print!("{}", way.tell("flood", "node", &[kind]));
-            println!("{kind}: {:?}", begun.elapsed());
+            let port = way.proxy.address("node").port().to_string();
+            let (status, told, why) =
+                python_start("h2_stories.py", &["flood", &port, kind]).finish();
+            println!("{kind}: {:?} {told}", begun.elapsed());
+            if !status.success() {
+                borne.push((kind, why));
+            }
             assert_h2load_clean(&other.succeed(), 50);
         }
+        way.proxy.assert_alive();
+        assert!(borne.is_empty(), "{borne:#?}");
         let grown = way.proxy.peak_memory() - before;
         assert!(grown < 32 << 20, "memory grew by {} KiB", grown >> 10);
     }
@@ -348,7 +392,7 @@ fn half_a_beginning_holds_up_nobody_and_ends() {
     if direct() {
         return;
     }
-    let hasty = "[defaults]\nread-timeout = \"5s\"";
+    let hasty = "[defaults]\nread-timeout = \"5s\"\nidle-timeout = \"3s\"";
     let way = way_with(true, false, |config| config.section(hasty));
     let address = way.proxy.address("web");
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -368,11 +412,8 @@ fn half_a_beginning_holds_up_nobody_and_ends() {
     for _ in 0..3 {
         assert_eq!(way.curl(&["-f", &way.url("web", "/index.html")]), "hello\n");
     }
-    // An idle connection may stay for longer than the others.
-    for (number, mut raw) in half.into_iter().enumerate() {
-        if number % 6 != 3 {
-            raw.until_closed();
-        }
+    for mut raw in half {
+        raw.until_closed();
     }
 }
 
@@ -711,9 +752,12 @@ fn a_server_that_dies_fails_what_is_in_flight_and_comes_back() {
     way.nginx.kill();
     sleep(Duration::from_millis(500));
     way.nginx.restart();
-    // Some failed, by a status of their own: the clients' connections held.
+    // Some failed, by a status of their own, or by a reset where half of an answer was
+    // out; the clients' connections held.
     let report = load.succeed();
-    assert!(report.contains(" 0 errored, 0 timeout"), "{report}");
+    let cut = report.split(" failed, ").nth(1).and_then(|rest| rest.split(' ').next());
+    let cut: u32 = cut.and_then(|count| count.parse().ok()).expect("a count");
+    assert!(cut <= 32 && report.contains(" 0 timeout"), "{report}");
     let begun = Instant::now();
     while way.curl(&["-w", "%{http_code}", "-o", "/dev/null", &url]) != "200" {
         assert!(begun.elapsed() < Duration::from_secs(15), "it does not come back");

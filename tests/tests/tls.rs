@@ -569,7 +569,7 @@ fn redis_speaks_plain_to_the_proxy_and_tls_behind_it() {
         .route("redis", "protocol = \"redis\"", "redis", "")
         .start();
     let address = proxy.address("redis");
-    let value = "v".repeat(300_000);
+    let value = "v".repeat(100_000);
     assert_eq!(redis_cli(address, &["SET", "key", &value]), "OK\n");
     assert_eq!(redis_cli(address, &["GET", "key"]).trim_end(), value);
     // Pipelined: many replies in few records.

@@ -5,8 +5,10 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use polyport_codecs::proxy_protocol::{self, Found};
 use polyport_codecs::{
-    Body, Detection, Head, Interest, Limits, Metadata, Protocol, Registry, Side, Step, detect,
+    Body, Detection, Head, Interest, Limits, Metadata, Probe, Protocol, Registry, Side, Step,
+    detect,
 };
 use serde_json::{Map, Value, json};
 
@@ -15,10 +17,19 @@ use super::{Decode, Format};
 /// Bytes read at a time.
 const READ: usize = 64 << 10;
 
+/// What is said of HTTP/2.
+pub(super) const STREAMS: &str = "error: these are HTTP/2 frames, whose heads are compressed over a whole connection: they are not decoded here. The proxy reads them: see them routed by `polyport demo`";
+
 pub(super) fn decode(options: &Decode, registry: &Registry) -> Result<ExitCode, String> {
     let mut input = open(options.file.as_deref())?;
     let mut buffer = Vec::new();
     let mut ended = false;
+    let mut out = std::io::stdout().lock();
+    let side = Side::from(options.side);
+    let mut offset = 0u64;
+    if side == Side::Request {
+        offset = peel(options, &mut input, &mut buffer, &mut ended, &mut out)?;
+    }
     let protocol = match &options.protocol {
         Some(name) => registry.get(name).ok_or_else(|| {
             let names: Vec<&str> = registry.protocols().iter().map(|p| p.name()).collect();
@@ -26,17 +37,18 @@ pub(super) fn decode(options: &Decode, registry: &Registry) -> Result<ExitCode, 
         })?,
         None => detected(&mut input, &mut buffer, &mut ended, registry)?,
     };
+    if side == Side::Request {
+        not_streams(protocol, &mut input, &mut buffer, &mut ended)?;
+    }
     let interest = everything(registry);
     let codec = protocol.compile(&Limits::default(), &interest);
-    let side = Side::from(options.side);
     let mut decoder = codec.decoder(side);
     if side == Side::Reply && decoder.wants_requests() {
         // What was asked is not known: plain requests are assumed.
         (0..10_000).for_each(|_| decoder.expect(polyport_codecs::ReplyTo::default()));
     }
     let mut metadata = Metadata::new(&interest);
-    let (mut count, mut offset, mut need, mut skip) = (0u64, 0u64, 1, 0u64);
-    let mut out = std::io::stdout().lock();
+    let (mut count, mut need, mut skip) = (0u64, 1, 0u64);
     loop {
         let passed = skip.min(buffer.len() as u64) as usize;
         buffer.drain(..passed);
@@ -45,22 +57,30 @@ pub(super) fn decode(options: &Decode, registry: &Registry) -> Result<ExitCode, 
             ended = fill(&mut input, &mut buffer)?;
             continue;
         }
-        if buffer.is_empty() || (buffer.len() < need && ended) {
+        // A body may be over without a byte that says so.
+        if buffer.len() < need && ended && !(buffer.is_empty() && need == 1) {
             break;
         }
         need = 1;
         match decoder.decode(&buffer, &mut metadata) {
+            Ok(Step::Need(_)) if buffer.is_empty() && ended => break,
             Ok(Step::Need(more)) => need = more,
             Ok(Step::Head(head)) => {
                 count += 1;
-                let view = metadata.view(&buffer);
-                let text = match options.format {
-                    Format::Text => text(count, &head, &mut view.iter(&interest)),
-                    Format::Json => {
-                        object(count, offset, protocol, &head, &mut view.iter(&interest))
+                loop {
+                    let view = metadata.view(&buffer);
+                    let text = match options.format {
+                        Format::Text => text(count, &head, &mut view.iter(&interest)),
+                        Format::Json => {
+                            object(count, offset, protocol, &head, &mut view.iter(&interest))
+                        }
+                    };
+                    writeln!(out, "{text}").map_err(|error| error.to_string())?;
+                    // Each thing that one message is about is judged, and shown, by itself.
+                    if !decoder.another(&buffer, &mut metadata) {
+                        break;
                     }
-                };
-                writeln!(out, "{text}").map_err(|error| error.to_string())?;
+                }
                 buffer.drain(..head.len);
                 offset += head.len as u64;
                 if let Body::Length(len) = head.body {
@@ -81,6 +101,59 @@ pub(super) fn decode(options: &Decode, registry: &Registry) -> Result<ExitCode, 
     match decoder.eof(&buffer) {
         Err(error) => Err(format!("error: {error} (the input ends at byte {offset:#x})")),
         Ok(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Takes a PROXY header away and shows it; how long it was.
+fn peel(
+    options: &Decode,
+    input: &mut dyn Read,
+    buffer: &mut Vec<u8>,
+    ended: &mut bool,
+    out: &mut dyn Write,
+) -> Result<u64, String> {
+    loop {
+        match proxy_protocol::read(buffer) {
+            Found::Need(_) if !*ended => *ended = fill(input, buffer)?,
+            Found::Header(header) => {
+                let source = header.source.map(|source| source.to_string());
+                let destination = header.destination.map(|to| to.to_string());
+                let text = match options.format {
+                    Format::Json => json!({
+                        "proxy-protocol": true,
+                        "source": source,
+                        "destination": destination,
+                    })
+                    .to_string(),
+                    Format::Text => format!(
+                        "PROXY header source={} destination={}",
+                        source.as_deref().unwrap_or("unknown"),
+                        destination.as_deref().unwrap_or("unknown")
+                    ),
+                };
+                writeln!(out, "{text}").map_err(|error| error.to_string())?;
+                buffer.drain(..header.len);
+                return Ok(header.len as u64);
+            }
+            Found::Malformed(why) => return Err(format!("error: a PROXY header: {why}")),
+            Found::Need(_) | Found::Absent => return Ok(0),
+        }
+    }
+}
+
+/// Refuses what carries many streams.
+fn not_streams(
+    protocol: &'static dyn Protocol,
+    input: &mut dyn Read,
+    buffer: &mut Vec<u8>,
+    ended: &mut bool,
+) -> Result<(), String> {
+    loop {
+        match protocol.streams(buffer) {
+            Probe::Yes { .. } => return Err(STREAMS.to_owned()),
+            Probe::Maybe { .. } if !*ended => *ended = fill(input, buffer)?,
+            _ => return Ok(()),
+        }
     }
 }
 

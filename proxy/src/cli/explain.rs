@@ -3,11 +3,16 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use polyport_codecs::{Detection, Interest, Metadata, Registry, Side, Step, View, detect};
+use polyport_codecs::{
+    Detection, Interest, KeySpec, Metadata, Probe, Registry, Side, Step, View, detect,
+};
 use polyport_router::Verdict;
 use serde_json::json;
 
+use super::decode::STREAMS;
 use super::{Explain, load};
+use crate::config::FACTS;
+use crate::edit::Edit;
 use crate::snapshot::{Action, Snapshot};
 
 /// Routes that are shown before the one that matches, at most.
@@ -47,12 +52,8 @@ fn facts(
     for fact in &options.facts {
         let (key, value) =
             fact.split_once('=').ok_or_else(|| format!("error: `{fact}` is not key=value"))?;
-        let keys = registry.keys();
-        let known = key == "listener"
-            || key.starts_with("source.")
-            || keys
-                .iter()
-                .any(|spec| spec.name == key || spec.family && key.starts_with(spec.name));
+        let fills = |spec: &KeySpec| spec.name == key || spec.family && key.starts_with(spec.name);
+        let known = FACTS.iter().chain(registry.keys()).any(fills);
         if !known {
             return Err(format!("error: no protocol has a key `{key}`"));
         }
@@ -83,6 +84,9 @@ fn frame(
         .iter()
         .find(|enabled| enabled.protocol.name() == name)
         .ok_or_else(|| format!("error: unknown protocol `{name}`"))?;
+    if matches!(enabled.protocol.streams(bytes), Probe::Yes { .. }) {
+        return Err(STREAMS.to_owned());
+    }
     if let Some(slot) = snapshot.facts.protocol {
         metadata.keep(slot, name.as_bytes());
     }
@@ -141,8 +145,11 @@ fn as_text(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
                         ));
                     }
                     lines.push(format!("  timeout {timeout:?}"));
+                    if let Some(limit) = &forward.limit {
+                        lines.push(format!("  limit {limit}"));
+                    }
                     if let Some(edits) = &forward.edits {
-                        let show = |edits: &[crate::edit::Edit]| {
+                        let show = |edits: &[Edit]| {
                             edits.iter().map(|edit| &*edit.key).collect::<Vec<_>>().join(", ")
                         };
                         for (word, edits) in
@@ -207,9 +214,23 @@ fn as_json(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
             })
         })
         .collect();
+    let forward = route.and_then(|route| match &route.then {
+        Action::Forward(forward) => Some(forward),
+        _ => None,
+    });
+    let edits = forward.and_then(|forward| forward.edits.as_deref());
+    let keys =
+        |edits: &[Edit]| -> Vec<String> { edits.iter().map(|edit| edit.key.to_string()).collect() };
     json!({
         "route": route.map(|route| &route.name),
         "denied": route.is_some_and(|route| matches!(route.then, Action::Deny)),
+        "answered": route.and_then(|route| match &route.then {
+            Action::Respond(reply) => Some(reply.status),
+            _ => None,
+        }),
+        "request": edits.map(|edits| keys(&edits.request)).unwrap_or_default(),
+        "response": edits.map(|edits| keys(&edits.response)).unwrap_or_default(),
+        "limit": forward.and_then(|forward| forward.limit.as_ref()).map(ToString::to_string),
         "why": why,
         "targets": targets,
     })

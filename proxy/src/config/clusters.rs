@@ -67,7 +67,7 @@ pub(super) fn read(
             balance: balance(&section, registry, interest),
             connect_timeout: duration("connect-timeout", defaults.connect_timeout),
             connections: number("connections", 1),
-            max_connections: number("max-connections", 1024),
+            max_connections: number("max-connections", 4096),
             max_requests: number("max-requests", 65_536),
             idle_timeout: duration("idle-timeout", Duration::from_secs(60)),
             tls: transport::client(&section, http2),

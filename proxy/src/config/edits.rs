@@ -16,8 +16,13 @@ pub(super) fn protocols(
     route: &Reader<'_, '_>,
     registry: &Registry,
 ) -> Option<Vec<&'static dyn Protocol>> {
+    Some(names(route)?.iter().filter_map(|name| registry.get(name)).collect())
+}
+
+/// The names in a route's `match.protocol`, where it has any.
+fn names<'t>(route: &Reader<'_, 't>) -> Option<Vec<&'t str>> {
     let when = route.section("match", "match")?;
-    let names: Vec<&str> = match when.get("protocol")?.get_ref() {
+    Some(match when.get("protocol")?.get_ref() {
         DeValue::String(name) => vec![name.as_ref()],
         DeValue::Array(array) => array
             .iter()
@@ -27,8 +32,7 @@ pub(super) fn protocols(
             })
             .collect(),
         _ => return None,
-    };
-    Some(names.iter().filter_map(|name| registry.get(name)).collect())
+    })
 }
 
 /// What a route's section is read with.
@@ -45,23 +49,26 @@ impl Context<'_, '_, '_> {
     }
 
     /// The protocols that have to be able to do what is asked at `span`.
-    fn bound_to(&self, span: &Range<usize>, what: &str) -> Vec<&'static dyn Protocol> {
-        match protocols(self.route, self.registry) {
-            Some(protocols) => protocols,
-            None => {
-                let able: Vec<String> = self
-                    .registry
-                    .protocols()
-                    .iter()
-                    .filter(|known| !known.mutable().is_empty())
-                    .map(|known| format!("\"{}\"", known.name()))
-                    .collect();
-                let help = format!("add protocol = one of {} to its match", able.join(", "));
-                let message = format!("a route with `{what}` must say which protocol it is for");
-                self.error(span.clone(), message, Some(help));
-                Vec::new()
-            }
-        }
+    fn bound_to(
+        &self,
+        span: &Range<usize>,
+        what: &str,
+        able: impl Fn(&dyn Protocol) -> bool,
+    ) -> Vec<&'static dyn Protocol> {
+        let opaque = names(self.route).is_some_and(|names| names.contains(&super::TCP));
+        let message = match protocols(self.route, self.registry) {
+            Some(protocols) if !opaque => return protocols,
+            Some(_) => format!("`{what}` on bytes that are not decoded"),
+            None => format!("a route with `{what}` must say which protocol it is for"),
+        };
+        let able = self.registry.protocols().iter().filter(|known| able(**known));
+        let able: Vec<String> = able.map(|known| format!("\"{}\"", known.name())).collect();
+        let help = match &able[..] {
+            [only] => format!("write protocol = {only} in its match"),
+            _ => format!("write protocol = one of {} in its match", able.join(", ")),
+        };
+        self.error(span.clone(), message, Some(help));
+        Vec::new()
     }
 
     fn template(&mut self, text: &str, span: Range<usize>) -> Option<Template> {
@@ -140,7 +147,7 @@ impl Context<'_, '_, '_> {
         if request && let Some(table) = section.section("replace-prefix", "replace-prefix") {
             for (key, span, value) in flatten(&table) {
                 if self.can(&key, &span, side, false, false)
-                    && let Some((from, to)) = pair(&table, value)
+                    && let Some([from, to]) = pair(&table, value)
                 {
                     let how = How::Prefix { slot: self.interest.add(&key), from, to };
                     edits.push(Edit { key: key.to_ascii_lowercase().into(), how });
@@ -157,7 +164,10 @@ impl Context<'_, '_, '_> {
 
     /// Whether every protocol of the route can make this change; complains where one cannot.
     fn can(&self, key: &str, span: &Range<usize>, side: Side, append: bool, remove: bool) -> bool {
-        let bound = self.bound_to(span, if side == Side::Request { "request" } else { "response" });
+        let section = if side == Side::Request { "request" } else { "response" };
+        let bound = self.bound_to(span, section, |known| {
+            known.mutable().iter().any(|mutable| mutable.on(side))
+        });
         let word = if side == Side::Request { "requests" } else { "replies" };
         for protocol in &bound {
             let name = protocol.name();
@@ -247,18 +257,15 @@ impl Context<'_, '_, '_> {
             }
         };
         let (span, reply) = found;
-        for protocol in self.bound_to(&span, "redirect or respond") {
+        let answers = |protocol: &dyn Protocol| {
             let answer = Answer { status: 200, headers: &[], body: b"" };
-            if protocol.respond(ReplyTo::default(), &answer, &mut Vec::new()).is_none() {
-                let able: Vec<&str> = self
-                    .registry
-                    .protocols()
-                    .iter()
-                    .filter(|other| {
-                        other.respond(ReplyTo::default(), &answer, &mut Vec::new()).is_some()
-                    })
-                    .map(|other| other.name())
-                    .collect();
+            protocol.respond(ReplyTo::default(), &answer, &mut Vec::new()).is_some()
+        };
+        let what = if self.route.get("redirect").is_some() { "redirect" } else { "respond" };
+        for protocol in self.bound_to(&span, what, answers) {
+            if !answers(protocol) {
+                let able = self.registry.protocols().iter().filter(|other| answers(**other));
+                let able: Vec<&str> = able.map(|other| other.name()).collect();
                 let help = format!(
                     "a route can answer {} itself; deny = true refuses in any protocol",
                     able.join(", ")
@@ -306,6 +313,13 @@ impl Context<'_, '_, '_> {
                             self.error(span, format!("`{name}` is no header name"), None);
                             continue;
                         }
+                        let key = format!("header.{}", name.to_ascii_lowercase());
+                        let bound = protocols(self.route, self.registry).unwrap_or_default();
+                        if let Some(why) = bound.iter().find_map(|known| known.immutable(&key)) {
+                            let message = format!("an answer cannot set `{name}`");
+                            self.error(span, message, Some(why.to_owned()));
+                            continue;
+                        }
                         let template = self.template(text, value.span())?;
                         headers.push((name.to_ascii_lowercase().into(), template));
                     }
@@ -336,7 +350,7 @@ fn flatten<'t>(table: &Reader<'_, 't>) -> Vec<(String, Range<usize>, &'t Value<'
 }
 
 /// Two strings: how a value begins, and how it is to begin.
-fn pair(table: &Reader<'_, '_>, value: &Value<'_>) -> Option<(Box<[u8]>, Box<[u8]>)> {
+fn pair(table: &Reader<'_, '_>, value: &Value<'_>) -> Option<[Box<[u8]>; 2]> {
     if let DeValue::Array(array) = value.get_ref() {
         let texts: Vec<&str> = array
             .iter()
@@ -346,7 +360,7 @@ fn pair(table: &Reader<'_, '_>, value: &Value<'_>) -> Option<(Box<[u8]>, Box<[u8
             })
             .collect();
         if let [from, to] = texts[..] {
-            return Some((from.as_bytes().into(), to.as_bytes().into()));
+            return Some([from.as_bytes().into(), to.as_bytes().into()]);
         }
     }
     table.wrong(value, "two strings: [\"/old/\", \"/new/\"]");

@@ -21,23 +21,34 @@ pub(super) fn predicates(
     registry: &Registry,
     interest: &mut Interest,
 ) -> Vec<Predicate> {
-    let protocol = section.get("protocol").and_then(|value| match value.get_ref() {
-        DeValue::String(name) => Some((name.as_ref(), value.span())),
+    let value = section.get("protocol");
+    let protocol = match value.map(|value| value.get_ref()) {
+        Some(DeValue::String(name)) => Some(name.as_ref()),
         _ => None,
-    });
-    if let Some((name, span)) = &protocol
+    };
+    match value.map(|value| (value, value.get_ref())) {
+        Some((value, DeValue::String(_))) => known_protocol(section.source, registry, value),
+        Some((_, DeValue::Array(array))) => {
+            array.iter().for_each(|value| known_protocol(section.source, registry, value));
+        }
+        _ => {}
+    }
+    let mut all = Vec::new();
+    walk(section, "", None, registry, protocol, interest, &mut all);
+    all
+}
+
+/// Complains of a name that no protocol has.
+fn known_protocol(source: &Source<'_>, registry: &Registry, value: &Value<'_>) {
+    if let DeValue::String(name) = value.get_ref()
         && registry.get(name).is_none()
-        && *name != super::TCP
+        && name != super::TCP
     {
         let names: Vec<&str> = registry.protocols().iter().map(|known| known.name()).collect();
         let help = suggest(name, names.iter().copied())
             .unwrap_or_else(|| format!("there are {}", names.join(", ")));
-        section.source.error(span.clone(), format!("unknown protocol `{name}`"), Some(help));
+        source.error(value.span(), format!("unknown protocol `{name}`"), Some(help));
     }
-    let mut all = Vec::new();
-    let protocol = protocol.map(|(name, _)| name);
-    walk(section, "", None, registry, protocol, interest, &mut all);
-    all
 }
 
 fn walk(

@@ -51,23 +51,23 @@ pub(super) fn read(
         let shown = name.as_ref().map_or("", |(name, _)| *name);
         let mut context = Context { route: &section, name: shown, registry, interest };
         let edits = context.edits();
-        let answers = section.get("redirect").or(section.get("respond"));
+        let answers = section.get("redirect").or(section.get("respond")).is_some();
         let reply = context.reply();
-        if let Some(answers) = answers {
+        if answers {
             if let Some(other) = section.get("to").or(section.get("deny")) {
                 let message = "a route that answers itself sends nowhere".to_owned();
                 section.source.error(other.span(), message, Some("remove this".into()));
             }
             let Some(reply) = reply else { continue };
-            if edits != Edits::default() {
-                let message = "a route that answers itself changes nothing".to_owned();
-                section.source.error(answers.span(), message, None);
-            }
+            useless(&section, "a route that answers itself");
             let name =
                 name.map_or_else(|| format!("route {}", all.routes.len() + 1), |n| n.0.into());
             all.routes.push(Route { name, when, then: Action::Respond(Arc::new(reply)) });
             all.spans.push(span);
             continue;
+        }
+        if deny {
+            useless(&section, "a route that denies");
         }
         let then = match (section.get("to"), deny) {
             (Some(value), true) => {
@@ -101,6 +101,16 @@ pub(super) fn read(
         }
     }
     all
+}
+
+/// Complains of what only routes that send somewhere have.
+fn useless(section: &Reader<'_, '_>, what: &str) {
+    for key in ["request", "response", "timeout", "sticky", "limit"] {
+        if let Some(value) = section.get(key) {
+            let message = format!("{what} has no use for `{key}`");
+            section.source.error(value.span(), message, Some("remove this".into()));
+        }
+    }
 }
 
 fn forward(

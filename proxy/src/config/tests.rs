@@ -1,3 +1,7 @@
+//! What a config may say, and what is said of one that may not.
+
+mod refusals;
+
 use super::*;
 
 fn problems(text: &str) -> Vec<String> {

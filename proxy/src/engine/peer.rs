@@ -6,7 +6,7 @@ use std::rc::Rc;
 use polyport_codecs::{Metadata, Probe};
 
 use super::Engine;
-use super::state::{ConnId, DownId, UpId};
+use super::state::{ConnId, DownId, UpId, UpPhase};
 use crate::snapshot::Facts;
 
 /// A client, as its connection's first moments told.
@@ -108,8 +108,13 @@ impl Engine {
         })
     }
 
-    /// Whether a connection that begins with `prefix` carries many streams of `protocol`:
-    /// then it leaves the engine.
+    /// Whether an upstream connection still waits to be set up.
+    pub fn is_connecting(&self, up: UpId) -> bool {
+        self.ups.get(up).is_some_and(|up| matches!(up.phase, UpPhase::Connecting(_)))
+    }
+
+    /// A connection that begins with `prefix` carries many streams of `protocol`: it
+    /// leaves the engine.
     pub(super) fn hand_over(&mut self, id: DownId, protocol: usize, prefix: &[u8]) {
         let Some(down) = self.downs.remove(id) else { return };
         self.handed.push(Handed {

@@ -213,7 +213,12 @@ impl Engine {
             }
         }
         if state.connections >= cluster.max_connections {
-            return Err(Fault::Overloaded);
+            // One that waits for another client's next request must go.
+            let idle = state.pools.values().find_map(|pool| pool.idle.first().copied());
+            match idle {
+                Some(idle) => self.close_up(idle, Fault::UpstreamReset),
+                None => return Err(Fault::Overloaded),
+            }
         }
         self.open(down, target.cluster, endpoint, wanted, any_endpoint)
     }
@@ -235,7 +240,12 @@ impl Engine {
             .protocol
             .and_then(|at| snapshot.protocols.get(at))
             .map(|enabled| enabled.framing.decoder(Side::Reply));
-        let until = self.now + cluster.connect_timeout.as_millis() as u64;
+        let mut patience = cluster.connect_timeout.as_millis() as u64;
+        if cluster.http2 {
+            // It may wait for connections that many others wait for, each of which has its time.
+            patience *= 5;
+        }
+        let until = self.now + patience;
         let mut upstream = Upstream {
             cluster: cluster_at,
             endpoint,
@@ -270,6 +280,7 @@ impl Engine {
             last_read: self.now,
             blocked_since: 0,
             probed: 0,
+            strayed: false,
             unwritten: false,
         };
         if let Some(ProfileState { profile, .. }) = self.profiles.get(wanted.profile)

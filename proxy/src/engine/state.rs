@@ -277,6 +277,8 @@ pub struct Upstream {
     pub blocked_since: u64,
     /// When our latest unanswered probe went out, ms; 0: none.
     pub probed: u64,
+    /// It has sent a reply to no request in flight, and that was said.
+    pub strayed: bool,
     /// Nothing of the requests in flight has been written to the socket.
     pub unwritten: bool,
 }

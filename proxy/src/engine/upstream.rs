@@ -142,9 +142,13 @@ impl Engine {
             }
             Err(error) => {
                 self.counters.malformed += 1;
-                let (cluster, endpoint) = (upstream.cluster, upstream.endpoint);
                 if upstream.in_flight > 0 {
-                    tracing::warn!(cluster, endpoint, %error, "closed an upstream: malformed reply");
+                    let cluster = self.snapshot.clusters.get(upstream.cluster);
+                    let endpoint = cluster
+                        .and_then(|cluster| cluster.endpoints.get(upstream.endpoint))
+                        .map(|endpoint| endpoint.address);
+                    let cluster = cluster.map_or("", |cluster| cluster.name.as_str());
+                    tracing::warn!(cluster, ?endpoint, %error, "closed an upstream: its reply cannot be read");
                 }
                 self.close_up(id, Fault::Malformed);
                 None
@@ -196,6 +200,15 @@ impl Engine {
                 _ => {
                     if head.reply_to.id != PROBE_ID {
                         self.counters.late += 1;
+                        if !upstream.strayed {
+                            upstream.strayed = true;
+                            let cluster = snapshot.clusters.get(upstream.cluster);
+                            tracing::warn!(
+                                cluster = cluster.map_or("", |cluster| cluster.name.as_str()),
+                                "a reply to no request in flight: it came too late, or its \
+                                 server does not repeat ids and needs exchange = \"ordered\""
+                            );
+                        }
                     }
                     return None;
                 }

@@ -20,7 +20,7 @@ use http::{Method, Request, Response, StatusCode, Uri, Version};
 use super::pipe::{End, Reader, Writer};
 use super::server::send_data;
 use super::text::{self, Framing, Piece};
-use super::{CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW, pipe, websocket};
+use super::{UPSTREAM_STREAMS, UPSTREAM_WINDOW, pipe, websocket};
 use crate::worker::wire::Wire;
 
 /// How often a connection looks whether it is still of use.
@@ -61,7 +61,8 @@ impl Sessions {
         let mut list = self.list.borrow_mut();
         list.retain(|session| !session.closed.get());
         let room = |session: &&Session| {
-            session.active.get() < session.send.current_max_send_streams().min(MAX_STREAMS as usize)
+            session.active.get()
+                < session.send.current_max_send_streams().min(UPSTREAM_STREAMS as usize)
         };
         let session = list.iter().find(room)?;
         session.used.set(Instant::now());
@@ -87,8 +88,8 @@ impl Sessions {
             return Err(io::Error::other("the endpoint does not speak h2 over TLS"));
         }
         let (send, mut connection) = h2::client::Builder::new()
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_window_size(UPSTREAM_WINDOW)
+            .initial_connection_window_size(UPSTREAM_WINDOW * UPSTREAM_STREAMS)
             .max_send_buffer_size(pipe::CAPACITY)
             .enable_push(false)
             .handshake::<_, Bytes>(wire)
@@ -355,8 +356,10 @@ async fn receive(
         _ if opened.is_some() => Framing::UntilEnd,
         _ if bodiless => Framing::Nothing,
         _ if body.is_end_stream() => Framing::Length(0),
-        // gRPC's status comes behind the body, where only chunks have room for it.
-        Some(length) if !grpc => Framing::Length(length),
+        // Trailers come behind the body, where only chunks have room for them.
+        Some(length) if !grpc && !parts.headers.contains_key(header::TRAILER) => {
+            Framing::Length(length)
+        }
         _ => Framing::Chunks,
     };
     out.clear();

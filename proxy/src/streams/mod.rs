@@ -15,10 +15,17 @@ mod text;
 mod watch;
 mod websocket;
 
-/// Bytes that a peer may send on one stream before it must wait to be asked on.
+/// Bytes that a client may send on one stream before it must wait to be asked on.
 const STREAM_WINDOW: u32 = 256 << 10;
 
-/// The same for all streams of one connection together: what a connection may
+/// The same for an endpoint.
+const UPSTREAM_WINDOW: u32 = 128 << 10;
+
+/// Streams that share one connection to an endpoint. All their windows together fit
+/// its own, so that clients who do not read hold up nobody else on it.
+const UPSTREAM_STREAMS: u32 = 100;
+
+/// The same for all streams of one client's connection together: what it may
 /// make us hold.
 const CONNECTION_WINDOW: u32 = 1 << 20;
 

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
@@ -77,23 +77,27 @@ pub(crate) async fn serve(wire: Rewound<Wire>, from: From, shared: Shared) {
     };
     let streams: Rc<Cell<usize>> = Rc::default();
     let mut going = false;
-    let mut look = tokio::time::interval(shared.read.max(Duration::from_millis(10)) / 2);
-    let mut half = 0;
+    let period = shared.read.min(shared.idle).max(Duration::from_millis(10)) / 2;
+    let mut look = tokio::time::interval(period);
+    let (mut half_since, mut busy_at) = (None, Instant::now());
+    let mut going_since = None;
+    let mut told = std::pin::pin!(shared.draining.1.notified());
     loop {
-        let (drain, told) = (&shared.draining.0, shared.draining.1.notified());
-        if drain.get() && !going {
+        if shared.draining.0.get() && !going {
             going = true;
             connection.graceful_shutdown();
         }
-        let idle = streams.get() == 0 && !going;
         tokio::select! {
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
+                    busy_at = Instant::now();
                     let stream = Stream { from: from.clone(), shared: shared.clone() };
                     let count = streams.clone();
                     count.set(count.get() + 1);
+                    // In a box: the runtime moves a task's future about.
+                    let running = Box::pin(stream.run(request, respond));
                     tokio::task::spawn_local(async move {
-                        stream.run(request, respond).await;
+                        running.await;
                         count.set(count.get() - 1);
                     });
                 }
@@ -103,18 +107,24 @@ pub(crate) async fn serve(wire: Rewound<Wire>, from: From, shared: Shared) {
                 }
                 None => break,
             },
-            () = told, if !going => {}
+            () = &mut told, if !going => {}
             _ = look.tick() => {
-                // Half of something that was there at two looks does not move.
-                half = if at_rest.get() { 0 } else { half + 1 };
-                if half > 2 {
+                let now = Instant::now();
+                if at_rest.get() {
+                    half_since = None;
+                } else if now - *half_since.get_or_insert(now) >= shared.read {
                     tracing::debug!(source = %from.peer.source, "half a frame does not go on");
                     break;
                 }
-            }
-            () = tokio::time::sleep(shared.idle), if idle => {
-                going = true;
-                connection.graceful_shutdown();
+                if streams.get() > 0 {
+                    busy_at = now;
+                } else if going && now - *going_since.get_or_insert(now) >= shared.read {
+                    // It was told to go, and does not even answer that.
+                    break;
+                } else if now - busy_at >= shared.idle && !going {
+                    going = true;
+                    connection.graceful_shutdown();
+                }
             }
         }
     }
@@ -138,14 +148,16 @@ struct Asked {
 
 impl Stream {
     async fn run(self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
-        let (parts, body) = request.into_parts();
-        let asked = match ask(&parts, body.is_end_stream()) {
-            Ok(asked) => asked,
-            Err(status) => {
-                let mut response = Response::new(());
-                *response.status_mut() = status;
-                let _ = respond.send_response(response, true);
-                return;
+        let (asked, body) = {
+            let (parts, body) = request.into_parts();
+            match ask(&parts, body.is_end_stream()) {
+                Ok(asked) => (asked, body),
+                Err(status) => {
+                    let mut response = Response::new(());
+                    *response.status_mut() = status;
+                    let _ = respond.send_response(response, true);
+                    return;
+                }
             }
         };
         let (near, far) = pipe::pair();

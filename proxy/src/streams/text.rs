@@ -51,12 +51,11 @@ pub(super) struct RequestHead<'a> {
 impl RequestHead<'_> {
     /// Appends the head. The caller has seen to it that nothing in it can end a line.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        // Writing to a Vec cannot fail.
-        let _ = write!(
-            out,
-            "{} {} {}\r\nhost: {}\r\n",
-            self.method, self.target, self.version, self.host
-        );
+        let start = [self.method, " ", self.target, " ", self.version, "\r\nhost: ", self.host];
+        for part in start {
+            out.extend_from_slice(part.as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
         let mut cookies = 0;
         for (name, value) in self.headers {
             let skip = for_one_hop(name) && !(name == header::TE && value == "trailers")
@@ -101,7 +100,9 @@ pub(super) fn response_head(
     out: &mut Vec<u8>,
 ) {
     let reason = status.canonical_reason().unwrap_or("");
-    let _ = write!(out, "HTTP/1.1 {} {reason}\r\n", status.as_u16());
+    for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
     for (name, value) in headers {
         let framed = name == header::CONTENT_LENGTH && body != Framing::Nothing;
         if !for_one_hop(name) && !framed {
@@ -132,6 +133,7 @@ fn framing(framing: Framing, out: &mut Vec<u8>) {
 
 /// Appends the start of a chunk; two bytes of line end follow its data.
 pub(super) fn chunk_size(len: usize, out: &mut Vec<u8>) {
+    // Writing to a Vec cannot fail.
     let _ = write!(out, "{len:x}\r\n");
 }
 

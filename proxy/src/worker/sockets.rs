@@ -70,6 +70,8 @@ impl Sockets {
         list: &Arc<ReadyList>,
         connecting: bool,
     ) {
+        // Its place may still be another's that the engine has already forgotten.
+        self.clear(conn);
         let signal = Signal::new(list, Ready::Conn(conn));
         let waker = Waker::from(signal.clone());
         let (table, index) = self.table(conn);
@@ -90,10 +92,14 @@ impl Sockets {
     }
 
     pub(super) fn remove(&mut self, conn: ConnId) {
+        if self.get(conn).is_some() {
+            self.clear(conn);
+        }
+    }
+
+    fn clear(&mut self, conn: ConnId) {
         let (table, index) = self.table(conn);
-        if let Some(place) = table.get_mut(index)
-            && place.as_ref().is_some_and(|socket| socket.conn == conn)
-            && let Some(socket) = place.take()
+        if let Some(socket) = table.get_mut(index).and_then(Option::take)
             && socket.unflushed
         {
             // Last words that TLS still holds.

@@ -218,6 +218,10 @@ impl Worker {
                 }
                 Arrival::Up { up, wire } => {
                     self.dials.remove(&up);
+                    if !self.engine.is_connecting(up) {
+                        // Given up meanwhile.
+                        continue;
+                    }
                     match wire {
                         Ok(wire) => {
                             let conn = ConnId::Up(up);
@@ -344,7 +348,14 @@ impl Worker {
                     client::Sessions::new(cluster.idle_timeout, cluster.tls.is_some())
                 })
                 .clone();
-            if let Err(error) = sessions.reach(async || dial(cluster, endpoint, None).await).await {
+            let dial_in_time = async || {
+                let dialed = dial(cluster, endpoint, None);
+                match tokio::time::timeout(cluster.connect_timeout, dialed).await {
+                    Ok(dialed) => dialed,
+                    Err(_) => Err(io::ErrorKind::TimedOut.into()),
+                }
+            };
+            if let Err(error) = sessions.reach(dial_in_time).await {
                 inbox.push(Arrival::Up { up, wire: Err(error) });
                 return;
             }

@@ -118,7 +118,7 @@ function json(response, value) {
 }
 
 const server = process.argv[3] === 'h2'
-  ? http2.createServer({ settings: { initialWindowSize: 1 << 20 } }, serve)
+  ? http2.createServer({ settings: { initialWindowSize: 1 << 20 }, maxSessionMemory: 1000 }, serve)
   : http.createServer({ keepAliveTimeout: 60_000 }, serve);
 server.on('checkContinue', (request, response) => {
   if (request.url === '/refuse') {

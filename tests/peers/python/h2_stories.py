@@ -169,6 +169,7 @@ def given_up(port):
         client.reset(doomed)
         doomed = client.start("/echo", "POST", end=False)
         client.data(doomed, b"x" * 1000, end=False)
+        time.sleep(0.05)
         client.reset(doomed)
         assert client.ask("/length?n=4").body == b"xxxx"
     deadline = time.time() + 10
@@ -384,19 +385,19 @@ def smuggled(port):
 
 def refused(port):
     """Requests that RFC 9113 calls malformed end their stream, and only that."""
-    client = Wire(port)
+    client, taken = Wire(port), []
     for what, fields_ in malformed().items():
         if client.goaway:
             client = Wire(port)
         reply = client.finish(client.open(fields_))
         bad = reply.reset is not None or reply.status in ("400", "501")
-        # nghttp2 drops fields that are none, and takes the rest.
-        assert bad or client.goaway and client.goaway[1] or DIRECT, (what, reply)
-        if DIRECT and not bad:
-            print("taken by the server itself:", what)
+        if not bad and not (client.goaway and client.goaway[1]):
+            taken.append((what, reply))
         # Only compression that broke, or a flood of these, is the connection's concern.
         if not client.goaway:
             assert client.ask("/length?n=2").body == b"xx", what
+    # nghttp2 drops fields that are none, and takes the rest.
+    assert not taken or DIRECT, taken
     # Bodies that are not as long as they say.
     for length in ("3", "1000", "0"):
         client = Wire(port)
@@ -458,33 +459,33 @@ def broken(port):
         "a string cut short": (frame(wire.HEADERS, wire.END_HEADERS, 1, b"\x40\x7fabc"), compression),
         "an integer without end": (frame(wire.HEADERS, wire.END_HEADERS, 1, b"\xff" + b"\xff" * 50), compression),
         "DATA behind the end": (start + frame(wire.DATA, 0, 1, b"x"), closed),
-        "no preface": (None, protocol),
     }
     # nghttp2 is milder here.
-    spared = {"DATA behind the end", "no preface"} if DIRECT else set()
+    spared, wrong = {"DATA behind the end"} if DIRECT else set(), []
     for what, (bytes_, codes) in cases.items():
         if what in spared:
             continue
-        if bytes_ is None:
-            client = Wire(port, preface=False)
-            client.send(wire.PREFACE + frame(wire.PING, 0, 0, bytes(8)))
-        else:
-            client = Wire(port)
-            client.send(bytes_)
+        client = Wire(port)
+        client.send(bytes_)
         client.streams[1] = wire.Stream(0)
         if what == "DATA behind the end":
-            # A stream error suffices.
-            client.until(lambda: client.closed or client.streams[1].ended or client.streams[1].reset is not None)
+            # A stream error suffices, or to ignore it: the answer may have been on its way.
+            assert Wire(port).ask("/length?n=2").body == b"xx", what
             continue
-        print(what, flush=True)
-        while not client.goaway and client.turn():
-            pass
-        if not DIRECT:
-            client.drain()
-        assert client.goaway, f"{what}: no GOAWAY"
-        # Which error it is called differs: nghttp2 and the h2 crate have their own minds.
-        assert client.goaway[1], (what, client.goaway)
+        try:
+            while not client.goaway and client.turn():
+                pass
+            if not DIRECT:
+                client.drain()
+        except TimeoutError:
+            wrong.append((what, "it does not end", client.goaway))
+            continue
+        # PROTOCOL_ERROR may stand for any other (RFC 9113, 7); node has codes of its own.
+        code = client.goaway and client.goaway[1]
+        if not code or code not in codes | protocol and not DIRECT:
+            wrong.append((what, codes, client.goaway))
         assert Wire(port).ask("/length?n=2").body == b"xx", what
+    assert not wrong, wrong
 
 
 def overdrawn(port):
@@ -542,7 +543,7 @@ def flood(port, kind):
         if client.goaway or client.closed:
             break
     if kind in HARMLESS and not client.goaway and not client.closed:
-        client.next = 500_001
+        client.next = 4001
         reply = client.ask("/length?n=2")
         # It may have been too much of it before that was read.
         assert reply.body == b"xx" or client.goaway and client.goaway[1], (reply, client.goaway)

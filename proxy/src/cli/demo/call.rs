@@ -205,12 +205,15 @@ pub(super) async fn round(address: SocketAddr) {
         let _ = call.encode(&mut stock);
     }
     let find = thrift_bytes("Goods:find", &["anvil"]);
-    let messages: [&[u8]; 5] = [
+    // CONNECT of "meter", PUBLISH of "on" to pumps/7/state, DISCONNECT.
+    let publish = b"\x10\x11\0\x04MQTT\x04\x02\0\x3c\0\x05meter\x30\x11\0\x0dpumps/7/stateon\xe0\0";
+    let messages: [&[u8]; 6] = [
         b"*3\r\n$3\r\nSET\r\n$7\r\nvisitor\r\n$5\r\nalice\r\n*2\r\n$3\r\nGET\r\n$7\r\nvisitor\r\n",
         b"GET /shop HTTP/1.1\r\nhost: demo\r\nconnection: close\r\n\r\n",
         &call,
         &stock,
         &find,
+        publish,
     ];
     for message in messages {
         // The demo's own traffic is decoration: where it fails, the rest goes on.

@@ -1,7 +1,8 @@
 //! `polyport demo`: a proxy with small servers of its own behind it, so that a
 //! newcomer has something to talk to with nothing installed.
 //!
-//! The servers ([`redis`], [`http`], [`dubbo`], [`bolt`], [`thrift`]) are made of the same codecs as the
+//! The servers ([`redis`], [`http`], [`dubbo`], [`bolt`], [`thrift`],
+//! [`mqtt`]) are made of the same codecs as the
 //! proxy, run on their own thread, and know just enough to answer `redis-cli`, `curl`
 //! and `polyport call`. They are the only place of this crate that knows protocols by name.
 
@@ -9,6 +10,7 @@ mod bolt;
 pub(super) mod call;
 mod dubbo;
 mod http;
+mod mqtt;
 mod redis;
 mod serve;
 mod show;
@@ -58,7 +60,8 @@ pub(super) fn demo(registry: &Registry, options: &Options) -> io::Result<ExitCod
         .replace("{orders}", &servers.orders.to_string())
         .replace("{canary}", &servers.canary.to_string())
         .replace("{stock}", &servers.stock.to_string())
-        .replace("{goods}", &servers.goods.to_string());
+        .replace("{goods}", &servers.goods.to_string())
+        .replace("{pumps}", &servers.pumps.to_string());
     let (snapshot, _) = config::compile(&text, "demo.toml", registry).map_err(|diagnostics| {
         let lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
         io::Error::other(lines.join("\n"))

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::codec::Decoder;
 
 /// The longest message a demo server accepts.
-const LONGEST: usize = 1 << 20;
+pub(super) const LONGEST: usize = 1 << 20;
 
 /// Answers one protocol's messages. Replies are appended to `out`.
 pub(super) trait Answer: Send + Sync + 'static {
@@ -33,6 +33,7 @@ pub(super) struct Servers {
     pub(super) canary: SocketAddr,
     pub(super) stock: SocketAddr,
     pub(super) goods: SocketAddr,
+    pub(super) pumps: SocketAddr,
 }
 
 impl Servers {
@@ -46,25 +47,38 @@ impl Servers {
             canary: serve(super::dubbo::Orders { version: "v2" })?,
             stock: serve(super::bolt::Stock)?,
             goods: serve(super::thrift::Goods)?,
+            pumps: super::mqtt::broker()?,
         })
     }
 }
 
 /// Runs one server on a thread of its own, for as long as the process lives.
 fn serve(server: impl Answer) -> io::Result<SocketAddr> {
+    let server = Arc::new(server);
+    accept(move |stream| {
+        let server = server.clone();
+        async move { connection(stream, server.as_ref()).await }
+    })
+}
+
+/// Gives each connection to `each`, on a thread of its own.
+pub(super) fn accept<F, Served>(each: F) -> io::Result<SocketAddr>
+where
+    F: Fn(TcpStream) -> Served + Send + 'static,
+    Served: Future<Output = io::Result<()>> + Send + 'static,
+{
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let server = Arc::new(server);
     std::thread::Builder::new().name("demo-server".into()).spawn(move || {
         runtime.block_on(async move {
             let listener = TcpListener::from_std(listener)?;
             loop {
                 let (stream, _) = listener.accept().await?;
-                let server = server.clone();
                 // A client that leaves in the middle is no matter to a demo.
-                tokio::spawn(async move { connection(stream, server.as_ref()).await.ok() });
+                let served = each(stream);
+                tokio::spawn(async move { served.await.ok() });
             }
             #[expect(unreachable_code, reason = "names the block's type")]
             Ok::<_, io::Error>(())

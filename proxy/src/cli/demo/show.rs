@@ -43,12 +43,17 @@ impl Show {
             format!("redis-cli -p {port} flushall            # denied by the first route"),
             format!("curl http://127.0.0.1:{port}/shop"),
             format!("curl -b beta=yes http://127.0.0.1:{port}/shop   # goes to green"),
+            format!("curl -i --http2-prior-knowledge http://127.0.0.1:{port}/shop"),
+            format!("curl http://127.0.0.1:{port}/health      # answered by the proxy"),
             format!("polyport call dubbo 127.0.0.1:{port} com.shop.Orders find 42"),
             format!(
                 "polyport call dubbo 127.0.0.1:{port} com.shop.Orders find 42 --attach tenant=acme"
             ),
             format!("polyport call bolt 127.0.0.1:{port} com.shop.Stock:1.0 count 42"),
             format!("polyport call thrift 127.0.0.1:{port} Goods:find anvil"),
+            format!("mosquitto_sub -p {port} -v -t 'pumps/#'"),
+            format!("mosquitto_pub -p {port} -t pumps/7/state -m on"),
+            format!("mosquitto_pub -p {port} -V 5 -q 1 -t pumps/7/reset -m now   # refused"),
         ] {
             self.line(&format!("    {}", self.paint(36, &command)));
         }
@@ -70,10 +75,15 @@ impl Show {
                 self.paint(31, &format!("{} ({})", route.unwrap_or("-"), fault.as_str()))
             }
             (route, None) => {
-                let endpoint = tapped.endpoint.map(|at| at.to_string()).unwrap_or_default();
-                let cluster = tapped.cluster.and_then(|at| self.snapshot.clusters.get(at));
-                let cluster = cluster.map_or("?", |cluster| &cluster.name);
-                format!("{} → {cluster} {endpoint}", self.paint(32, route.unwrap_or("-")))
+                let route = self.paint(32, route.unwrap_or("-"));
+                match tapped.cluster.and_then(|at| self.snapshot.clusters.get(at)) {
+                    Some(cluster) => {
+                        let endpoint = tapped.endpoint.map(|at| at.to_string());
+                        format!("{route} → {} {}", cluster.name, endpoint.unwrap_or_default())
+                    }
+                    // Answered here, or on its way within a session.
+                    None => route,
+                }
             }
         };
         self.line(&format!("  {protocol}{facts}  {route}"));
