@@ -147,7 +147,7 @@ fn whole(due: &[u8], got: &[u8]) -> bool {
 pub fn serve(protocol: &'static str) -> SocketAddr {
     let address = ports::free();
     let listener = TcpListener::bind(address).expect("a free port");
-    let answer: fn(&[u8]) -> Option<(usize, Vec<u8>)> = match protocol {
+    let answer: Answer = match protocol {
         "dubbo" => take_dubbo,
         "thrift" => take_thrift,
         "bolt" => take_bolt,
@@ -165,7 +165,10 @@ pub fn serve(protocol: &'static str) -> SocketAddr {
     address
 }
 
-fn converse(mut stream: TcpStream, answer: fn(&[u8]) -> Option<(usize, Vec<u8>)>) {
+/// How many bytes a message took, and the reply to it; `None`: not all of it is there.
+type Answer = fn(&[u8]) -> Option<(usize, Vec<u8>)>;
+
+fn converse(mut stream: TcpStream, answer: Answer) {
     let (mut chunk, mut unread) = ([0; 4096], Vec::new());
     while let Ok(len @ 1..) = stream.read(&mut chunk) {
         unread.extend_from_slice(&chunk[..len]);
