@@ -338,6 +338,55 @@ const stories = {
     assert.strictEqual((await slow).data.appResponse, 'late');
   }),
 
+  // Somebody on the way sets `tenant` and takes `secret` out of the requests, and sets
+  // `x-served-by` in the replies, in every way to write a frame.
+  changed: (port, tenant, served) => connected(port, async client => {
+    const heard = async (method, args, more) => {
+      let chunk;
+      client.socket.once('data', bytes => { chunk = bytes; });
+      const reply = await client.call(method, args, more);
+      assert.ok(!reply.data.error, String(reply.data.error));
+      assert.strictEqual(reply.options.protocolType, more.form.protocolType);
+      assert.strictEqual(!!reply.options.crcEnable, more.form.crcEnable);
+      assert.strictEqual(bolt.block(chunk)['x-served-by'], served);
+      return { value: reply.data.appResponse, texts: bolt.block(chunk) };
+    };
+    let id = 2 ** 31 - 1;
+    for (const form of [ V1, V2, CHECKED, V1, CHECKED ]) {
+      const plain = await heard('block', [], { form, id: id-- });
+      assert.deepStrictEqual({ ...plain.value }, { service: `${bolt.ECHO}:1.0`, tenant });
+      const args = [ 'grüße', 7, [ 1, null ], 'long '.repeat(200) ];
+      assert.deepStrictEqual((await heard('echo', args, { form, id: id-- })).value, args);
+      const requestProps = { first: '1', secret: 'hush', tenant: 'forged', größe: '😀' };
+      const more = { service: bolt.PROTO_ECHO, form: { ...form, codecType: 'protobuf' }, requestProps, id: id-- };
+      const { value, texts } = await heard('where', [ { text: 'grüße' } ], more);
+      assert.strictEqual(value.text, 'grüße');
+      assert.strictEqual(value.tenant, tenant);
+      const { first, secret, größe } = value.headers;
+      assert.deepStrictEqual([ first, secret, größe ], [ '1', undefined, '😀' ]);
+      assert.strictEqual(texts.sofa_head_response_error, 'false');
+    }
+    // Heartbeats are nobody's to change, nor is what is sent one way lost by it.
+    await client.ping(9, CHECKED);
+    const before = await client.stats();
+    client.socket.write(client.prepare('note', [ 5 ], { oneway: true, form: CHECKED }).bytes);
+    for (let wait = 0; (await client.stats()).notes.length === before.notes.length; wait++) {
+      assert.ok(wait < 100, 'the note is lost');
+      await sleep(20);
+    }
+  }),
+
+  // A text so long that the block which somebody on the way makes of it has no room.
+  tooLong: (port, length, status) => connected(port, async client => {
+    for (const base of [ V1, V2, CHECKED ]) {
+      const form = { ...base, codecType: 'protobuf' };
+      const ask = value => client.status('where', [ { text: 'x' } ], { service: bolt.PROTO_ECHO, form, requestProps: { long: value } });
+      const reply = await ask('x'.repeat(Number(length)));
+      assert.strictEqual(reply.status, Number(status), String(reply.error));
+      assert.strictEqual((await ask('short')).status, 0);
+    }
+  }),
+
   // Load for so many seconds: prints { sent, answered, failed, lost }.
   // With "strict", any but answered calls are an error.
   load: async (port, seconds, connections, depth, strict) => {

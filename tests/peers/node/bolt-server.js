@@ -13,9 +13,10 @@
 //   stats()           { connections, most, accepted, requests, heartbeats, answers, notes, port }
 //   beat()            sends a heartbeat to its caller's connection; whether it was answered
 //   goaway()          announces that the server takes no more requests on this connection
+//   block()           the texts of its request's header block
 //   hang()            never answers
 // com.polyport.ProtoEcho 1.0, in protobuf (bolt.js):
-//   where({ text })   { text, port, tenant }: the request property of that name
+//   where({ text })   { text, port, tenant, headers }: the request property of that name, and all texts
 
 const { server: { RpcServer } } = require('sofa-rpc-node');
 const bolt = require('./bolt');
@@ -35,6 +36,7 @@ class Server extends RpcServer {
     count.requests += 1;
     switch (method) {
       case 'status': return send(args[0], { errorMsg: args[1] });
+      case 'block': return send(0, { appResponse: bolt.block(connection.heard) });
       case 'hang': return undefined;
       case 'goaway': {
         connection.socket.write(bolt.goAway());
@@ -50,8 +52,9 @@ class Server extends RpcServer {
         return send(0, { appResponse: await answered });
       }
       case 'where': {
-        const { tenant = '' } = request.data.requestProps;
-        return send(0, { appResponse: { text: args[0].text, port, tenant } });
+        const props = request.data.requestProps;
+        const headers = Object.fromEntries(Object.entries(props).filter(([ , value ]) => typeof value === 'string'));
+        return send(0, { appResponse: { text: args[0].text, port, tenant: props.tenant || '', headers } });
       }
       default: return super._handleRequest(request, connection);
     }
@@ -65,6 +68,8 @@ server.on('connection', connection => {
   count.accepted += 1;
   count.most = Math.max(count.most, count.connections);
   connection.socket.setNoDelay(true);
+  // Before the decoder gets it: a request that comes alone is what came last.
+  connection.socket.prependListener('data', chunk => { connection.heard = chunk; });
   connection.on('close', () => { count.connections -= 1; });
   connection._decoder.on('heartbeat', () => { count.heartbeats += 1; });
   connection._decoder.on('heartbeat_ack', () => { count.answers += 1; });

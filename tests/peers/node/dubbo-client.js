@@ -284,6 +284,68 @@ const stories = {
     process.stdout.write('finished\n');
   }),
 
+  // Somebody on the way sets `tenant` and takes `secret` out of the requests, and sets
+  // `served-by` and takes `seen` out of the replies that have attachments.
+  changed: (port, tenant, served) => connected(port, async client => {
+    const order = { $class: 'com.polyport.Order', $: { id: 1, name: 'first', next: null } };
+    const args = [ 'grüße 你好 😀', 7, [ 1, 'two', [ 3 ] ], order, 'long '.repeat(8_000) ];
+    const types = `${STRING}ILjava/util/List;Lcom/polyport/Order;${STRING}`;
+    const own = { 'x-größe': '😀', number: 42, flag: true, none: null };
+    const all = [ {}, { secret: 'hush' }, { tenant: 'forged', secret: 'hush' }, { secret: 1, Tenant: 2 } ];
+    for (const [ at, more ] of all.entries()) {
+      const attachments = { ...more, ...own, last: 'one' };
+      const reply = await client.call('echo', types, args, { attachments, version: '1.0.0', id: 2n ** 63n - 1n - BigInt(at) });
+      assert.strictEqual(reply.status, dubbo.OK, JSON.stringify(reply));
+      const { args: heard, attachments: seen } = reply.value;
+      assert.deepStrictEqual(heard.slice(0, 3), args.slice(0, 3));
+      assert.deepStrictEqual(heard[3], order.$);
+      assert.strictEqual(heard[4], args[4]);
+      const due = { ...own, last: 'one', path: INTERFACE, interface: INTERFACE };
+      due['Tenant' in more ? 'Tenant' : 'tenant'] = tenant;
+      assert.deepStrictEqual({ ...seen }, due);
+      assert.deepStrictEqual({ ...reply.attachments }, { 'größe': 'groß', 'served-by': served });
+    }
+    const none = await client.call('nothingWithAttachments', '', []);
+    assert.deepStrictEqual([ none.kind, none.value, none.attachments ], [ 5, null, { 'served-by': served } ]);
+    const thrown = await client.call('failWithAttachments', STRING, [ 'no money' ]);
+    assert.deepStrictEqual([ thrown.kind, thrown.attachments ], [ 3, { 'served-by': served } ]);
+    assert.match(JSON.stringify(thrown.exception) + String(thrown.exception), /no money/);
+    await client.ping(9n);
+    // What is too large to be held as a whole is not passed on unchanged.
+    const large = await client.call('echo', STRING, [ 'x'.repeat(3 << 20) ]);
+    assert.strictEqual(large.status, 40, large.message);
+    assert.match(large.message, /too large/);
+    assert.strictEqual((await client.call('echo', 'I', [ 5 ])).status, dubbo.OK);
+  }),
+
+  // A reply without attachments, which somebody on the way should have changed: an
+  // error of this status in its place, and those in flight live on.
+  unchangeable: (port, status) => connected(port, async client => {
+    const slow = client.call('slow', `I${STRING}`, [ 500, 'late' ], { interface: 'com.polyport.Other' });
+    for (const [ method, types, args ] of [ [ 'plain', 'I', [ 1 ] ], [ 'nothing', '', [] ], [ 'fail', STRING, [ 'no' ] ] ]) {
+      const reply = await client.call(method, types, args);
+      assert.strictEqual(reply.status, Number(status), JSON.stringify(reply));
+      assert.match(reply.message, /polyport/);
+      const whole = await client.call('echo', 'I', [ 5 ]);
+      assert.strictEqual(whole.status, dubbo.OK, JSON.stringify(whole));
+    }
+    // Nor can one be that is too large to be held as a whole.
+    const large = await client.call('echo', STRING, [ 'x'.repeat(3 << 20) ]);
+    assert.strictEqual(large.status, Number(status), JSON.stringify(large).slice(0, 200));
+    assert.strictEqual((await client.call('echo', 'I', [ 5 ])).status, dubbo.OK);
+    assert.strictEqual((await slow).value, 'late');
+  }),
+
+  // Of five calls at once two pass, and the others are of `status`; a second later all is well.
+  limited: (port, status) => connected(port, async client => {
+    const calls = [ 1, 2, 3, 4, 5 ].map(at => client.call('plain', 'I', [ at ]));
+    const replies = await Promise.all(calls);
+    const due = [ dubbo.OK, dubbo.OK, ...Array(3).fill(Number(status)) ];
+    assert.deepStrictEqual(replies.map(reply => reply.status), due);
+    await sleep(1100);
+    assert.strictEqual(await client.value('plain', 'I', [ 6 ]), 6);
+  }),
+
   // Load for so many seconds: prints { sent, answered, failed, lost }.
   // With "strict", any but answered calls are an error.
   load: async (port, seconds, connections, depth, strict) => {

@@ -398,6 +398,54 @@ def denied_connect(port, version):
         friend.subscribe(("a", 0))
 
 
+def denied_properties(port, version):
+    """What is published to `changed/...` gets `tenant` and a `hop` more, and loses `secret`;
+    in versions that know no user properties it goes no further, and counts as delivered."""
+    with Client(port, "5.0") as listener, Client(port, version, "pump-7") as speaker:
+        listener.subscribe(("changed/#", 2), ("open/#", 2))
+        for qos in (0, 1, 2):
+            if version != "5.0":
+                assert speaker.publish("changed/a", "no", qos) == 0
+                assert speaker.publish("open/a", f"{qos}", qos) == 0
+                message = listener.message()
+                assert (message.topic, message.payload) == ("open/a", b"%d" % qos)
+                continue
+            said = [("first", "1"), ("tenant", "forged"), ("hop", "one"), ("secret", "hush"), ("last", "größe")]
+            more = {"UserProperty": said, "ContentType": "text/plain", "CorrelationData": b"42"}
+            assert speaker.publish("changed/a", "payload", qos, **more) == 0
+            message = listener.message()
+            assert message.payload == b"payload" and message.qos == qos
+            heard = message.properties.UserProperty
+            kept = [("first", "1"), ("hop", "one"), ("last", "größe")]
+            assert [pair for pair in heard if pair in kept] == kept, heard
+            added = [pair for pair in heard if pair not in kept]
+            assert sorted(added) == [("hop", "polyport"), ("tenant", "acme-pump-7")], heard
+            assert message.properties.ContentType == "text/plain"
+            assert message.properties.CorrelationData == b"42"
+            # Without any property of its own, and by an alias.
+            assert speaker.publish("changed/b", "", qos, TopicAlias=1) == 0
+            assert listener.message().topic == "changed/b"
+            assert speaker.publish("", "again", qos, TopicAlias=1) == 0
+            message = listener.message()
+            assert (message.topic, message.payload) == ("changed/b", b"again")
+            assert sorted(message.properties.UserProperty) == [("hop", "polyport"), ("tenant", "acme-pump-7")]
+            # What is not to be changed is not.
+            assert speaker.publish("open/a", "as it was", qos, UserProperty=said) == 0
+            assert listener.message().properties.UserProperty == said
+        listener.silent()
+        assert speaker.ended.empty()
+
+
+def denied_version(port, version):
+    """A client whose CONNECT cannot be changed is not let in."""
+    old = Client(port, version)
+    old.paho.connect("127.0.0.1", port, 30, **old.options)
+    old.paho.loop_start()
+    _, code = old.connected.get(timeout=HANG)
+    assert "unavailable" in str(code).lower(), code
+    old.paho.loop_stop()
+
+
 if __name__ == "__main__":
     stories = {name: f for name, f in globals().items() if inspect.isfunction(f)}
     stories[sys.argv[1]](int(sys.argv[3]), sys.argv[2], *sys.argv[4:])

@@ -177,6 +177,29 @@ def headers(wire, port):
             assert client.headers() == {}
 
 
+def changed(wire, port, tenant, served):
+    """Somebody on the way sets `tenant` and takes `secret` out of the requests, and sets
+    `x-route` in the replies."""
+    with connect(wire, port) as client:
+        said = {"first": "1", "x-" + "n" * 100: "v" * 500, "empty": "", "last": "2"}
+        for more in ({}, {"secret": "hush"}, {"tenant": "forged", "secret": "hush", "SECRET": "two"}):
+            for key, value in {**said, **more}.items():
+                client.wire.set_header(key.encode(), value.encode())
+            heard = client.headers()
+            assert heard == {**said, "tenant": tenant}, heard
+            told = client.wire.get_headers()
+            assert told[b"x-route"] == served.encode() and b"served-by" in told, told
+            assert client.headers() == {"tenant": tenant}
+            assert client.echo(everything()) == everything()
+        client.note(f"changed {wire}")
+        for _ in range(100):
+            if client.notes(f"changed {wire}"):
+                break
+            time.sleep(0.02)
+        else:
+            raise AssertionError("the note is lost")
+
+
 def concurrent(wire, port, clients="32", calls="20", most="1000"):
     """Many clients at once: each hears its own answers, over few connections."""
     wrong = []
