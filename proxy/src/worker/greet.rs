@@ -4,11 +4,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use polyport_codecs::proxy_protocol::{self, Found};
 use polyport_codecs::tls::{Hello, client_hello};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::wire::{Rewound, Wire};
@@ -29,12 +32,36 @@ pub(super) fn greets(listener: &Listener) -> bool {
     listener.tls.is_some() || listener.proxy_protocol != ProxyHeader::None
 }
 
-/// Peels off what comes before the first message.
+/// Peels off what comes before the first message. What tells the listener what to do
+/// has its time for detection; a handshake that it then begins has `patience`.
 pub(super) async fn greet(
+    stream: TcpStream,
+    source: SocketAddr,
+    listener: &Listener,
+    patience: Duration,
+) -> io::Result<Greeted> {
+    let looked = look(stream, source, listener);
+    let (stream, bytes, mut peer, config) =
+        tokio::time::timeout(listener.detect_timeout, looked).await??;
+    let Some(config) = config else {
+        return Ok(Greeted { wire: Wire::Tcp(stream), bytes, peer: Rc::new(peer) });
+    };
+    let handshake = TlsAcceptor::from(config).accept(Rewound::new(bytes, stream));
+    let stream = tokio::time::timeout(patience, handshake).await??;
+    peer.tls = Some(facts(stream.get_ref().1));
+    let wire = Wire::Tls(Box::new(TlsStream::Server(stream)));
+    Ok(Greeted { wire, bytes: Vec::new(), peer: Rc::new(peer) })
+}
+
+/// A connection, what was read of it, who is at its other end, and how its TLS is opened.
+type Looked = (TcpStream, Vec<u8>, Peer, Option<Arc<ServerConfig>>);
+
+/// Looks at a connection's first bytes.
+async fn look(
     mut stream: TcpStream,
     source: SocketAddr,
     listener: &Listener,
-) -> io::Result<Greeted> {
+) -> io::Result<Looked> {
     let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why);
     let mut peer = Peer::plain(source, stream.local_addr()?);
     let mut bytes = Vec::new();
@@ -57,7 +84,7 @@ pub(super) async fn greet(
         }
     }
     let Some(tls) = &listener.tls else {
-        return Ok(Greeted { wire: Wire::Tcp(stream), bytes, peer: Rc::new(peer) });
+        return Ok((stream, bytes, peer, None));
     };
     let hello = loop {
         match client_hello(&bytes) {
@@ -70,13 +97,10 @@ pub(super) async fn greet(
     };
     let passes = |sni: Option<&str>| tls.passes(sni);
     let Some(hello) = hello.filter(|hello| !passes(hello.sni.as_deref())) else {
-        return Ok(Greeted { wire: Wire::Tcp(stream), bytes, peer: Rc::new(peer) });
+        return Ok((stream, bytes, peer, None));
     };
     let config = tls.config(hello.alpn.iter().map(Vec::as_slice));
-    let stream = TlsAcceptor::from(config).accept(Rewound::new(bytes, stream)).await?;
-    peer.tls = Some(facts(stream.get_ref().1));
-    let wire = Wire::Tls(Box::new(TlsStream::Server(stream)));
-    Ok(Greeted { wire, bytes: Vec::new(), peer: Rc::new(peer) })
+    Ok((stream, bytes, peer, Some(config)))
 }
 
 async fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<()> {

@@ -176,13 +176,11 @@ impl Worker {
         let greeting = self.greeting.clone();
         tokio::task::spawn_local(async move {
             if let Some(settings) = snapshot.listeners.get(at) {
-                let greeted = greet(stream, source, settings);
-                match tokio::time::timeout(settings.detect_timeout, greeted).await {
-                    Ok(Ok(Greeted { wire, bytes, peer })) => {
+                match greet(stream, source, settings, snapshot.timeouts.read).await {
+                    Ok(Greeted { wire, bytes, peer }) => {
                         inbox.push(Arrival::Down { listener: at, wire, bytes, peer });
                     }
-                    Ok(Err(error)) => tracing::debug!(%source, %error, "turned away"),
-                    Err(_) => tracing::debug!(%source, "turned away: it took too long"),
+                    Err(error) => tracing::debug!(%source, %error, "turned away"),
                 }
             }
             greeting.set(greeting.get() - 1);
