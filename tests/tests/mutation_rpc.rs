@@ -131,6 +131,7 @@ fn thrift_without_headers_that_should_get_some_is_an_exception() {
                 .start();
             // PROTOCOL_ERROR, and the connection goes on.
             thrift("refused", &[(wire, proxy.address("thrift"))], &["7", "polyport"]);
+            thrift("refused_large", &[(wire, proxy.address("thrift"))], &["7"]);
             proxy.assert_alive();
         }
     }
@@ -161,7 +162,7 @@ fn mqtt_sessions_whose_every_packet_is_changed_work_in_5_and_are_refused_before(
     let rules = r#"request = { set = { "user-property.tenant" = "acme" } }"#;
     let Some(mut proxy) = changing("mqtt", broker.address, rules) else { return };
     let address = proxy.address("mqtt");
-    for story in ["exchange", "retained", "will", "session", "pings"] {
+    for story in ["exchange", "retained", "will", "session", "pings", "large"] {
         paho(address, story, "5.0", &[]);
     }
     // CONNACK 3, server unavailable, and the end.

@@ -366,6 +366,11 @@ const stories = {
       assert.deepStrictEqual([ first, secret, größe ], [ '1', undefined, '😀' ]);
       assert.strictEqual(texts.sofa_head_response_error, 'false');
     }
+    // Megabytes change as well, and a checksum over them holds.
+    const large = text('b'.repeat(3 << 20));
+    for (const form of [ V1, V2, CHECKED ]) {
+      assert.ok(await client.value('plain', [ large ], { form }) === large.$, form.protocolType);
+    }
     // Heartbeats are nobody's to change, nor is what is sent one way lost by it.
     await client.ping(9, CHECKED);
     const before = await client.stats();

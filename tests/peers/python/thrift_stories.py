@@ -342,6 +342,16 @@ def refused(wire, port, code, *words):
             assert stories.refuse("not") == "not"
 
 
+def refused_large(wire, port, code):
+    """The same where what is refused is a megabyte each way."""
+    with connect(wire, port, Stock, "Stock") as client:
+        stories = Stories.Client(TMultiplexedProtocol(client.wire, "Stories"))
+        for _ in range(3):
+            error = raises(TApplicationException, lambda: client.find("x" * 1_000_000))
+            assert error.type == int(code), error
+            assert stories.make(1_000_000) == "0123456789abcdef" * 62_500
+
+
 def late(wire, port):
     """A call past its time is answered, and its answer is not taken for another's."""
     with connect(wire, port) as client:
