@@ -36,6 +36,8 @@ pub struct Metadata {
     /// Slots from here on survive `clear`: facts about the connection.
     kept: Vec<(Slot, Value)>,
     kept_arena: usize,
+    /// The fact that no decoder overrules.
+    pinned: Option<Slot>,
 }
 
 impl Metadata {
@@ -59,6 +61,7 @@ impl Metadata {
     /// Forgets everything, kept facts too.
     pub fn reset(&mut self) {
         self.kept.clear();
+        self.pinned = None;
         self.kept_arena = 0;
         self.clear();
     }
@@ -73,7 +76,17 @@ impl Metadata {
         self.put(slot, value);
     }
 
+    /// Sets a fact that decoders cannot know better, such as that the connection
+    /// came over TLS: what they say of `slot` is ignored. There is one such slot.
+    pub fn pin(&mut self, slot: Slot, text: &[u8]) {
+        self.keep(slot, text);
+        self.pinned = Some(slot);
+    }
+
     fn put(&mut self, slot: Slot, value: Value) {
+        if self.pinned == Some(slot) {
+            return;
+        }
         if let Some(place) = self.values.get_mut(usize::from(slot.0)) {
             *place = value;
         }
@@ -202,6 +215,15 @@ mod tests {
         meta.clear();
         assert_eq!(meta.view(b"").get(Slot(0)), Some(&b"edge"[..]));
         assert_eq!(meta.view(b"").get(Slot(1)), None);
+    }
+
+    #[test]
+    fn a_pinned_fact_is_not_overruled() {
+        let mut meta = Metadata::new(&Interest::of(["scheme"]));
+        meta.pin(Slot(0), b"https");
+        meta.clear();
+        meta.set_static(Slot(0), "http");
+        assert_eq!(meta.view(b"").get(Slot(0)), Some(&b"https"[..]));
     }
 
     #[test]

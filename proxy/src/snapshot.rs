@@ -226,6 +226,8 @@ pub struct Facts {
     pub source_port: Option<Slot>,
     /// `protocol`: the detected protocol's name.
     pub protocol: Option<Slot>,
+    /// `scheme`: https where the connection came over TLS.
+    pub scheme: Option<Slot>,
     /// `tls.sni`.
     pub tls_sni: Option<Slot>,
     /// `tls.version`.

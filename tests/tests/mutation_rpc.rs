@@ -57,7 +57,7 @@ fn a_dubbo_reply_without_attachments_that_should_have_one_is_an_error() {
             "response = { set = { \"attachment.served-by\" = \"{route}\" } }",
         )
         .start();
-    dubbo(proxy.address("dubbo"), "unchangeable", &["40"]);
+    dubbo(proxy.address("dubbo"), "unchangeable", &["50"]);
     proxy.assert_alive();
 }
 

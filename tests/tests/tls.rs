@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use polyport_tests::certs::Certificate;
-use polyport_tests::peers::{assert_wrk_clean, curl_command, program, redis_cli, wrk};
+use polyport_tests::peers::{assert_wrk_clean, curl, curl_command, program, redis_cli, wrk};
 use polyport_tests::process::{Running, finish, run};
 use polyport_tests::{
     Authority, Backend, Config, Nginx, Proxy, Raw, RedisServer, direct, ports, relay,
@@ -730,4 +730,32 @@ fn a_drain_ends_tls_connections_in_order() {
     proxy.terminate();
     assert_eq!(page.succeed(), "slow");
     assert_eq!(proxy.wait().and_then(|status| status.code()), Some(0));
+}
+
+#[test]
+fn whoever_comes_in_the_clear_is_sent_to_tls() {
+    if direct() {
+        return;
+    }
+    let authority = Authority::new();
+    let certificate = authority.server("a.example.com");
+    let nginx = Nginx::start();
+    let proxy = Config::new()
+        .listener(&format!("tls = {{ certificates = [{{ {} }}] }}", certificate.toml()))
+        .cluster("web", nginx.address, "")
+        .section(
+            "[[route]]\nname = \"clear\"\nmatch = { protocol = \"http\", scheme = \"http\" }\n\
+             redirect = { to = \"https://{host}{path}\", status = 308 }",
+        )
+        .route("web", "protocol = \"http\", scheme = \"https\"", "web", "")
+        .start();
+    let address = proxy.address("http");
+    let clear = format!("http://{address}/index.html");
+    let told = curl(&["-o", "/dev/null", "-w", "%{http_code} %{redirect_url}", &clear]);
+    assert_eq!(told, format!("308 https://{}/index.html", address.ip()));
+    for version in ["--http1.1", "--http2"] {
+        let page = "https://a.example.com/index.html";
+        let page = get(address, &authority, page, &[version.to_owned()]);
+        assert_eq!(page.as_deref(), Ok("hello\n"), "{version}");
+    }
 }

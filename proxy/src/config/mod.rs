@@ -124,6 +124,7 @@ pub fn compile_with(
         source_ip: interest.slot("source.ip"),
         source_port: interest.slot("source.port"),
         protocol: interest.slot("protocol"),
+        scheme: interest.slot("scheme"),
         tls_sni: interest.slot("tls.sni"),
         tls_version: interest.slot("tls.version"),
         tls_alpn: interest.slot("tls.alpn"),

@@ -50,6 +50,9 @@ impl Peer {
             metadata.keep(slot, self.source.port().to_string().as_bytes());
         }
         let Some(tls) = &self.tls else { return };
+        if let Some(slot) = facts.scheme {
+            metadata.pin(slot, b"https");
+        }
         let texts = [
             (facts.tls_sni, tls.sni.as_deref()),
             (facts.tls_version, Some(tls.version)),

@@ -301,7 +301,8 @@ impl Engine {
                 if let Some(flight) = self.flights.get_mut(to) {
                     flight.replying = false;
                 }
-                self.fail(to, Fault::Unsupported);
+                // It is not the request that is to blame.
+                self.fail(to, Fault::Malformed);
                 return None;
             }
             self.bound_whole(down_id, id);
