@@ -11,10 +11,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::Authority;
-
-/// Longer than any reply takes.
-const HANG: Duration = Duration::from_secs(20);
+use crate::{Authority, PATIENCE};
 
 /// Between bytes that are to arrive alone.
 pub const APART: Duration = Duration::from_millis(1);
@@ -58,8 +55,8 @@ impl Link {
     /// Connects, sends `front`, and shakes hands where `trust` is given; with every byte
     /// alone if asked. What is sent later is cut by whoever sends it.
     pub fn open(address: SocketAddr, front: &[u8], trust: Option<&Trust>, alone: bool) -> Self {
-        let stream = TcpStream::connect_timeout(&address, HANG).expect("connecting");
-        stream.set_read_timeout(Some(HANG)).expect("a read timeout");
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("connecting");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
         stream.set_nodelay(true).expect("TCP_NODELAY");
         let mut stream = Dripping { stream, alone };
         stream.write_all(front).expect("sending what comes first");

@@ -23,7 +23,8 @@ fn edge() -> Edge {
     let authority = Authority::new();
     let pair = authority.server("edge.test").toml();
     let lines = format!(
-        "proxy-protocol = \"optional\"\n\
+        // A handshake whose bytes come one by one takes long on a busy machine.
+        "detect-timeout = \"50s\"\nproxy-protocol = \"optional\"\n\
          tls = {{ certificates = [{{ {pair} }}], passthrough = [\"{PASSED}\"] }}"
     );
     let registry = Registry::builtin();

@@ -16,6 +16,7 @@ use h2::ext::Protocol;
 use h2::{RecvStream, SendStream};
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
+use tokio::sync::Notify;
 
 use super::pipe::{End, Reader, Writer};
 use super::server::send_data;
@@ -39,8 +40,11 @@ struct Session {
 /// The connections of one worker to one endpoint of one cluster.
 pub(crate) struct Sessions {
     list: RefCell<Vec<Session>>,
-    /// Held while one is being set up, so that no herd of them is.
-    dialing: tokio::sync::Mutex<()>,
+    /// Whether one is being set up; others wait for it, so that no herd of them is.
+    dialing: Cell<bool>,
+    /// Tells all who wait at once. Handed on from one to the next, as a lock is, each
+    /// would wait for a turn of the busy worker, and the last of them for too many.
+    dialed: Notify,
     /// How long one without streams is kept.
     idle: Duration,
     /// Whether it is TLS that carries them.
@@ -52,8 +56,8 @@ pub(crate) type AllSessions = Rc<RefCell<HashMap<(usize, SocketAddr), Rc<Session
 
 impl Sessions {
     pub(crate) fn new(idle: Duration, secure: bool) -> Rc<Self> {
-        let (list, dialing) = (RefCell::default(), tokio::sync::Mutex::new(()));
-        Rc::new(Self { list, dialing, idle, secure })
+        let (list, dialing, dialed) = (RefCell::default(), Cell::new(false), Notify::new());
+        Rc::new(Self { list, dialing, dialed, idle, secure })
     }
 
     /// A connection with room for one more stream.
@@ -74,13 +78,16 @@ impl Sessions {
     where
         F: AsyncFnOnce() -> io::Result<Wire>,
     {
-        if self.ready().is_some() {
-            return Ok(());
+        loop {
+            if self.ready().is_some() {
+                return Ok(());
+            }
+            if !self.dialing.replace(true) {
+                break;
+            }
+            self.dialed.notified().await;
         }
-        let _turn = self.dialing.lock().await;
-        if self.ready().is_some() {
-            return Ok(());
-        }
+        let _dialing = Dialing(self);
         let wire = dial().await?;
         if let Wire::Tls(stream) = &wire
             && stream.get_ref().1.alpn_protocol() != Some(b"h2")
@@ -134,6 +141,16 @@ impl Sessions {
         }
         self.list.borrow_mut().push(session);
         Ok(())
+    }
+}
+
+/// Whoever sets up a connection; it may be given up amid that.
+struct Dialing<'a>(&'a Sessions);
+
+impl Drop for Dialing<'_> {
+    fn drop(&mut self) {
+        self.0.dialing.set(false);
+        self.0.dialed.notify_waiters();
     }
 }
 
