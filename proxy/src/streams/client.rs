@@ -18,8 +18,8 @@ use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use tokio::sync::Notify;
 
+use super::body::{into_pipe, send_data};
 use super::pipe::{End, Reader, Writer};
-use super::server::send_data;
 use super::text::{self, Framing, Piece};
 use super::{UPSTREAM_STREAMS, UPSTREAM_WINDOW, pipe, websocket};
 use crate::worker::wire::Wire;
@@ -185,10 +185,8 @@ where
                 Ok(None) => {}
                 Err(_) => return,
             }
-            match reader.take().await {
-                Ok(Some(bytes)) if buf.is_empty() => buf = bytes,
-                Ok(Some(bytes)) => buf.extend_from_slice(&bytes),
-                Ok(None) | Err(_) => return,
+            if !matches!(reader.more(&mut buf).await, Ok(true)) {
+                return;
             }
         };
         if sessions.reach(&dial).await.is_err() {
@@ -235,7 +233,7 @@ async fn exchange(
     }
     let tunnel = socket || method == Method::CONNECT;
     let framing = if tunnel { Framing::UntilEnd } else { head.framing };
-    let bodiless = matches!(framing, Framing::Nothing | Framing::Length(0));
+    let bodiless = framing.is_empty();
     let request = request(head, &method, socket, sessions.secure, authority)?;
     let head_only = method == Method::HEAD;
     let (response, mut stream) = send.send_request(request, bodiless).map_err(io::Error::other)?;
@@ -285,10 +283,7 @@ fn request(
     if headers.get(header::TE).is_some_and(|te| te != "trailers") {
         headers.remove(header::TE);
     }
-    let grpc = headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    if grpc {
+    if text::is_grpc(headers) {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     if socket {
@@ -317,11 +312,7 @@ async fn send_body(
             Piece::End(Some(trailers)) => {
                 return stream.send_trailers(trailers).map_err(io::Error::other);
             }
-            Piece::Short => match reader.take().await? {
-                Some(bytes) if buf.is_empty() => *buf = bytes,
-                Some(bytes) => buf.extend_from_slice(&bytes),
-                None => ended = true,
-            },
+            Piece::Short => ended = !reader.more(buf).await?,
         }
     }
 }
@@ -359,11 +350,8 @@ async fn receive(
             }
         }
     };
-    let (parts, mut body) = response.into_parts();
-    let grpc = parts
-        .headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    let (parts, body) = response.into_parts();
+    let grpc = text::is_grpc(&parts.headers);
     let length = parts.headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|text| text.to_str().ok()?.parse::<u64>().ok());
     let opened = key.filter(|_| parts.status.is_success());
@@ -392,46 +380,8 @@ async fn receive(
         None => text::response_head(parts.status, &parts.headers, framing, "", &mut out),
     }
     writer.write_all(&out).await?;
-    if matches!(framing, Framing::Nothing | Framing::Length(0)) {
+    if framing.is_empty() {
         return Ok(());
     }
-    receive_body(&mut body, writer, framing).await
-}
-
-async fn receive_body(
-    body: &mut RecvStream,
-    writer: &mut Writer,
-    framing: Framing,
-) -> io::Result<()> {
-    let mut frame = Vec::new();
-    let mut left = if let Framing::Length(length) = framing { Some(length) } else { None };
-    while let Some(data) = body.data().await {
-        let data = data.map_err(io::Error::other)?;
-        if let Some(left) = &mut left {
-            *left = left.checked_sub(data.len() as u64).ok_or_else(|| bad("a longer body"))?;
-        }
-        if framing == Framing::Chunks {
-            if data.is_empty() {
-                continue;
-            }
-            frame.clear();
-            text::chunk_size(data.len(), &mut frame);
-            writer.write_all(&frame).await?;
-            writer.write_all(&data).await?;
-            writer.write_all(b"\r\n").await?;
-        } else {
-            writer.write_all(&data).await?;
-        }
-        body.flow_control().release_capacity(data.len()).map_err(io::Error::other)?;
-    }
-    if left.is_some_and(|left| left > 0) {
-        return Err(bad("half a body"));
-    }
-    if framing == Framing::Chunks {
-        let trailers = body.trailers().await.map_err(io::Error::other)?;
-        frame.clear();
-        text::last_chunk(trailers.as_ref(), &mut frame);
-        writer.write_all(&frame).await?;
-    }
-    Ok(())
+    into_pipe(body, writer, framing).await
 }

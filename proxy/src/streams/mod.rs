@@ -3,11 +3,12 @@
 //! The engine knows connections that carry one exchange after the other. So
 //! each stream is given to it as a connection of its own, over a bounded
 //! [`pipe`], in HTTP/1.1's words ([`text`]): [`server`] does that for clients'
-//! streams, [`client`] for those towards endpoints. What routes, limits, pools and
+//! streams, [`client`] for those towards endpoints, [`body`] what both do. What routes, limits, pools and
 //! answers HTTP/1.1 so does the same for HTTP/2 and gRPC, and either side may speak
 //! either version. Trailers are chunked trailers between; flow control reaches
 //! through, as a full pipe stops whoever fills it.
 
+mod body;
 pub(crate) mod client;
 pub(crate) mod pipe;
 pub(crate) mod server;

@@ -111,6 +111,17 @@ impl Reader {
         })
     }
 
+    /// Appends what is there to `buf`, waiting for the first byte; whether there was any
+    /// before the other end ended.
+    pub(crate) async fn more(&mut self, buf: &mut BytesMut) -> io::Result<bool> {
+        match self.take().await? {
+            Some(bytes) if buf.is_empty() => *buf = bytes,
+            Some(bytes) => buf.extend_from_slice(&bytes),
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
     /// Waits until nobody is at the other end who could still end well.
     pub(crate) async fn broken(&mut self) -> io::Result<()> {
         std::future::poll_fn(|context| {
@@ -125,7 +136,7 @@ impl Reader {
     }
 
     /// Takes all that is there, waiting for the first byte; `None`: the other end has ended.
-    pub(crate) async fn take(&mut self) -> io::Result<Option<BytesMut>> {
+    async fn take(&mut self) -> io::Result<Option<BytesMut>> {
         let there = std::future::poll_fn(|context| self.poll_there(context)).await?;
         let mut half = self.half.borrow_mut();
         half.wake_writer();

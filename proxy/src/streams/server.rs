@@ -11,7 +11,8 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use tokio::sync::Notify;
 
-use super::pipe::{self, End, Reader, Writer};
+use super::body::{into_pipe, send_data};
+use super::pipe::{self, End, Reader};
 use super::text::{self, Framing, Garbled, Piece, RequestHead};
 use super::watch::Watched;
 use super::{CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW, websocket};
@@ -174,7 +175,7 @@ impl Stream {
         }
         let framing = asked.framing;
         let sending = async move {
-            if send_body(body, &mut writer, framing).await.is_err() {
+            if !framing.is_empty() && into_pipe(body, &mut writer, framing).await.is_err() {
                 // Dropped without having ended, the pipe breaks, and the request with it.
                 return;
             }
@@ -248,9 +249,7 @@ fn ask(parts: &http::request::Parts, ended: bool) -> Result<Asked, StatusCode> {
     let mut head = Vec::with_capacity(512);
     RequestHead { method, target, host, headers, framing, websocket: socket, version: "HTTP/2.0" }
         .write(&mut head);
-    let grpc = headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    let grpc = text::is_grpc(headers);
     Ok(Asked {
         head,
         framing,
@@ -258,43 +257,6 @@ fn ask(parts: &http::request::Parts, ended: bool) -> Result<Asked, StatusCode> {
         websocket: socket.is_some(),
         grpc,
     })
-}
-
-/// Carries a request's body to the engine.
-async fn send_body(
-    mut body: RecvStream,
-    writer: &mut Writer,
-    framing: Framing,
-) -> std::io::Result<()> {
-    let broken = |error: h2::Error| std::io::Error::other(error);
-    if matches!(framing, Framing::Nothing | Framing::Length(0)) {
-        return Ok(());
-    }
-    let mut frame = Vec::new();
-    while let Some(data) = body.data().await {
-        let data = data.map_err(broken)?;
-        if framing == Framing::Chunks {
-            if data.is_empty() {
-                continue;
-            }
-            frame.clear();
-            text::chunk_size(data.len(), &mut frame);
-            writer.write_all(&frame).await?;
-            writer.write_all(&data).await?;
-            writer.write_all(b"\r\n").await?;
-        } else {
-            writer.write_all(&data).await?;
-        }
-        // The peer may send so many more: what it sent is in the engine's hands.
-        body.flow_control().release_capacity(data.len()).map_err(broken)?;
-    }
-    if framing == Framing::Chunks {
-        let trailers = body.trailers().await.map_err(broken)?;
-        frame.clear();
-        text::last_chunk(trailers.as_ref(), &mut frame);
-        writer.write_all(&frame).await?;
-    }
-    Ok(())
 }
 
 /// Why a reply could not be carried to its end.
@@ -353,7 +315,7 @@ async fn reply(mut reader: Reader, mut respond: SendResponse<Bytes>, asked: &Ask
         return;
     };
     let (response, framing) = response(head, asked);
-    let over = matches!(framing, Framing::Nothing | Framing::Length(0));
+    let over = framing.is_empty();
     let Ok(mut stream) = respond.send_response(response, over) else { return };
     if over {
         return;
@@ -378,10 +340,8 @@ async fn read_head(reader: &mut Reader, buf: &mut BytesMut) -> Result<text::Head
         if let Some(head) = text::head(buf)? {
             return Ok(head);
         }
-        match reader.take().await? {
-            Some(bytes) if buf.is_empty() => *buf = bytes,
-            Some(bytes) => buf.extend_from_slice(&bytes),
-            None => return Err(Failed::Broken),
+        if !reader.more(buf).await? {
+            return Err(Failed::Broken);
         }
     }
 }
@@ -432,36 +392,13 @@ async fn send_reply(
             }
             Piece::Short => {
                 let more = tokio::select! {
-                    more = reader.take() => more?,
+                    more = reader.more(buf) => more?,
                     _ = std::future::poll_fn(|context| stream.poll_reset(context)) => {
                         return Err(Failed::Gone);
                     }
                 };
-                match more {
-                    Some(bytes) if buf.is_empty() => *buf = bytes,
-                    Some(bytes) => buf.extend_from_slice(&bytes),
-                    None => ended = true,
-                }
+                ended = !more;
             }
         }
     }
-}
-
-/// Sends as the peer's window allows.
-pub(super) async fn send_data(
-    stream: &mut SendStream<Bytes>,
-    mut data: Bytes,
-) -> Result<(), h2::Error> {
-    while !data.is_empty() {
-        stream.reserve_capacity(data.len());
-        let room = match stream.capacity() {
-            0 => {
-                let room = std::future::poll_fn(|context| stream.poll_capacity(context)).await;
-                room.ok_or(Reason::STREAM_CLOSED)??
-            }
-            room => room,
-        };
-        stream.send_data(data.split_to(room.min(data.len())), false)?;
-    }
-    Ok(())
 }

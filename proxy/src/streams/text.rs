@@ -34,6 +34,19 @@ pub(super) enum Framing {
     UntilEnd,
 }
 
+impl Framing {
+    /// Whether no byte follows the head.
+    pub(super) fn is_empty(self) -> bool {
+        matches!(self, Self::Nothing | Self::Length(0))
+    }
+}
+
+/// Whether a message is gRPC's, whose status comes in trailers.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// A request for a head.
 pub(super) struct RequestHead<'a> {
     pub(super) method: &'a str,
