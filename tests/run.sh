@@ -3,4 +3,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tests/install-peers.sh
-exec cargo test --workspace "$@"
+# All of them, even where one fails: one run tells everything.
+exec cargo test --workspace --no-fail-fast "$@"
