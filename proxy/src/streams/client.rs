@@ -34,7 +34,18 @@ struct Session {
     active: Rc<Cell<usize>>,
     /// It takes no new ones.
     closed: Rc<Cell<bool>>,
+    /// It has carried an exchange to its end.
+    served: Rc<Cell<bool>>,
     used: Rc<Cell<Instant>>,
+}
+
+/// What a stream needs of its connection.
+struct Seat {
+    send: SendRequest<Bytes>,
+    /// Counts the stream for as long as it lives.
+    _counted: Counted,
+    closed: Rc<Cell<bool>>,
+    served: Rc<Cell<bool>>,
 }
 
 /// The connections of one worker to one endpoint of one cluster.
@@ -61,7 +72,7 @@ impl Sessions {
     }
 
     /// A connection with room for one more stream.
-    fn ready(&self) -> Option<(SendRequest<Bytes>, Rc<Cell<usize>>)> {
+    fn ready(&self) -> Option<Seat> {
         let mut list = self.list.borrow_mut();
         list.retain(|session| !session.closed.get());
         let room = |session: &&Session| {
@@ -70,7 +81,12 @@ impl Sessions {
         };
         let session = list.iter().find(room)?;
         session.used.set(Instant::now());
-        Some((session.send.clone(), session.active.clone()))
+        Some(Seat {
+            send: session.send.clone(),
+            _counted: Counted::new(session.active.clone()),
+            closed: session.closed.clone(),
+            served: session.served.clone(),
+        })
     }
 
     /// Sees to it that there is a connection, set up by `dial` if need be.
@@ -107,6 +123,7 @@ impl Sessions {
             send,
             active: Rc::default(),
             closed: Rc::default(),
+            served: Rc::default(),
             used: Rc::new(Cell::new(Instant::now())),
         };
         let (active, closed) = (session.active.clone(), session.closed.clone());
@@ -178,37 +195,74 @@ where
 {
     let End { mut reader, mut writer } = end;
     let mut buf = BytesMut::new();
+    // The head, for as long as it may have to be said again.
+    let mut kept: Vec<u8> = Vec::new();
     loop {
-        let head = loop {
-            match text::head(&mut buf) {
-                Ok(Some(head)) => break head,
-                Ok(None) => {}
-                Err(_) => return,
+        kept.clear();
+        loop {
+            if let Some(bytes) = text::head_bytes(&mut buf) {
+                kept.extend_from_slice(&bytes);
+                break;
             }
             if !matches!(reader.more(&mut buf).await, Ok(true)) {
                 return;
             }
-        };
-        if sessions.reach(&dial).await.is_err() {
-            return;
         }
-        match exchange(head, &mut reader, &mut buf, &mut writer, &sessions, &authority).await {
-            Ok(true) => {}
-            // A session is over: all was said, on both sides.
-            Ok(false) => {
-                writer.shut();
+        let mut left = TRIES;
+        loop {
+            let Ok(head) = text::parse(&kept) else { return };
+            if sessions.reach(&dial).await.is_err() {
                 return;
             }
-            Err(error) => {
-                tracing::debug!(%error, "an upstream stream broke");
-                return;
+            let done =
+                exchange(head, &mut reader, &mut buf, &mut writer, &sessions, &authority).await;
+            left -= 1;
+            match done {
+                Ok(true) => break,
+                // A session is over: all was said, on both sides.
+                Ok(false) => {
+                    writer.shut();
+                    return;
+                }
+                Err(Broken { error, again: true }) if left > 0 => {
+                    tracing::debug!(%error, "a stream that its endpoint did not serve goes again");
+                }
+                Err(Broken { error, .. }) => {
+                    tracing::debug!(%error, "an upstream stream broke");
+                    return;
+                }
             }
         }
     }
 }
 
+/// How often a request is said at most, where its endpoint is known not to have
+/// served it: connections that end, one after the other, each refuse it once.
+const TRIES: usize = 3;
+
+/// An exchange that failed.
+struct Broken {
+    error: io::Error,
+    /// It may be tried again: nothing of the request was served (RFC 9113, section 8.7),
+    /// or nothing that matters and the connection was an old one, as of HTTP/1.1's
+    /// (RFC 9110, section 9.2.2); and nothing of it is lost, nor of the reply out.
+    again: bool,
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        Self { error, again: false }
+    }
+}
+
 fn bad(why: &'static str) -> io::Error {
     io::Error::other(why)
+}
+
+/// Whether the endpoint says that it did nothing about the stream.
+fn unserved(error: &h2::Error) -> bool {
+    error.is_remote()
+        && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
 /// Carries one exchange; whether another may follow.
@@ -219,10 +273,14 @@ async fn exchange(
     writer: &mut Writer,
     sessions: &Sessions,
     authority: &str,
-) -> io::Result<bool> {
-    let (send, active) = sessions.ready().ok_or_else(|| bad("no connection has room"))?;
-    let _counted = Counted::new(active);
-    let mut send = send.ready().await.map_err(io::Error::other)?;
+) -> Result<bool, Broken> {
+    let seat = sessions.ready().ok_or_else(|| bad("no connection has room"))?;
+    // A connection that says GOAWAY still carries its other streams; no more are begun on it.
+    let refused = |error: h2::Error| {
+        seat.closed.set(true);
+        Broken { error: io::Error::other(error), again: true }
+    };
+    let mut send = seat.send.clone().ready().await.map_err(refused)?;
     let method = head.method().map_err(|_| bad("no method"))?;
     let key = head.headers.get(header::SEC_WEBSOCKET_KEY).cloned();
     let socket = head.upgrade.as_deref().is_some_and(|to| to.eq_ignore_ascii_case("websocket"));
@@ -234,9 +292,10 @@ async fn exchange(
     let tunnel = socket || method == Method::CONNECT;
     let framing = if tunnel { Framing::UntilEnd } else { head.framing };
     let bodiless = framing.is_empty();
+    let old = seat.served.get();
     let request = request(head, &method, socket, sessions.secure, authority)?;
     let head_only = method == Method::HEAD;
-    let (response, mut stream) = send.send_request(request, bodiless).map_err(io::Error::other)?;
+    let (response, mut stream) = send.send_request(request, bodiless).map_err(refused)?;
     let sent = Cell::new(bodiless);
     let up = async {
         if !bodiless {
@@ -247,15 +306,29 @@ async fn exchange(
         reader.broken().await
     };
     let key = key.as_ref().filter(|_| socket).and_then(|key| key.to_str().ok());
-    let down = receive(response, writer, head_only, key);
+    let down = async {
+        let begun = begin(response, writer).await.map_err(|error| {
+            let unserved = unserved(&error);
+            if unserved {
+                seat.closed.set(true);
+            }
+            // An endpoint that resets a stream for a reason of its own has seen it.
+            let lost = old && method.is_idempotent() && !error.is_reset();
+            Broken { error: io::Error::other(error), again: bodiless && (unserved || lost) }
+        })?;
+        seat.served.set(true);
+        receive(begun, writer, head_only, key).await.map_err(Broken::from)
+    };
     let (mut up, mut down) = (std::pin::pin!(up), std::pin::pin!(down));
     tokio::select! {
-        given_up = &mut up => Err(given_up.err().unwrap_or_else(|| bad("given up"))),
+        // Where both have ended it is the endpoint that says why.
+        biased;
         received = &mut down => {
             received?;
             // A reply that comes before its request is over ends both.
             Ok(sent.get() && !tunnel)
         }
+        given_up = &mut up => Err(given_up.err().unwrap_or_else(|| bad("given up")).into()),
     }
 }
 
@@ -323,16 +396,12 @@ enum Come {
     Final(Response<RecvStream>),
 }
 
-/// Carries the endpoint's reply to the engine.
-async fn receive(
-    response: ResponseFuture,
+/// Waits for the response that counts, passing on those before it.
+async fn begin(
+    mut response: ResponseFuture,
     writer: &mut Writer,
-    head_only: bool,
-    key: Option<&str>,
-) -> io::Result<()> {
-    let mut out = Vec::with_capacity(512);
-    let mut response = response;
-    let response = loop {
+) -> Result<Response<RecvStream>, h2::Error> {
+    loop {
         // Either an interim response comes, or the one that counts.
         let come = std::future::poll_fn(|context| {
             if let Poll::Ready(Some(interim)) = response.poll_informational(context) {
@@ -340,16 +409,27 @@ async fn receive(
             }
             Pin::new(&mut response).poll(context).map_ok(Come::Final)
         });
-        match come.await.map_err(io::Error::other)? {
-            Come::Final(response) => break response,
+        match come.await? {
+            Come::Final(response) => return Ok(response),
             Come::Interim(interim) => {
-                out.clear();
+                let mut out = Vec::with_capacity(512);
                 let (status, headers) = (interim.status(), interim.headers());
                 text::response_head(status, headers, Framing::Nothing, "", &mut out);
-                writer.write_all(&out).await?;
+                // Whether anybody reads it shows with the next one.
+                let _ = writer.write_all(&out).await;
             }
         }
-    };
+    }
+}
+
+/// Carries the endpoint's reply to the engine.
+async fn receive(
+    response: Response<RecvStream>,
+    writer: &mut Writer,
+    head_only: bool,
+    key: Option<&str>,
+) -> io::Result<()> {
+    let mut out = Vec::with_capacity(512);
     let (parts, body) = response.into_parts();
     let grpc = text::is_grpc(&parts.headers);
     let length = parts.headers.get(header::CONTENT_LENGTH);

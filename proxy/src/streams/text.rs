@@ -178,9 +178,17 @@ pub(super) struct Garbled;
 
 /// Takes a head from the front of `buf`; `None` where it is not all there.
 pub(super) fn head(buf: &mut BytesMut) -> Result<Option<Head>, Garbled> {
-    let Some(end) = find(buf, b"\r\n\r\n") else { return Ok(None) };
-    let bytes = buf.split_to(end + 4);
-    let mut lines = bytes.get(..end).unwrap_or_default().split(|byte| *byte == b'\n');
+    head_bytes(buf).map(|bytes| parse(&bytes)).transpose()
+}
+
+/// Takes the bytes of a head from the front of `buf`; `None` where it is not all there.
+pub(super) fn head_bytes(buf: &mut BytesMut) -> Option<BytesMut> {
+    find(buf, b"\r\n\r\n").map(|end| buf.split_to(end + 4))
+}
+
+/// Reads a whole head.
+pub(super) fn parse(bytes: &[u8]) -> Result<Head, Garbled> {
+    let mut lines = bytes.strip_suffix(b"\r\n\r\n").ok_or(Garbled)?.split(|byte| *byte == b'\n');
     let start = text(lines.next().unwrap_or_default())?;
     let mut parts = start.splitn(3, ' ').map(str::to_owned);
     let start = [(); 3].map(|()| parts.next().unwrap_or_default());
@@ -202,7 +210,7 @@ pub(super) fn head(buf: &mut BytesMut) -> Result<Option<Head>, Garbled> {
             }
         }
     }
-    Ok(Some(Head { start, headers, framing, upgrade }))
+    Ok(Head { start, headers, framing, upgrade })
 }
 
 impl Head {
