@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod edit;
 pub mod engine;
+pub mod health;
 pub mod limit;
 pub mod snapshot;
 mod streams;

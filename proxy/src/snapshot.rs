@@ -11,6 +11,7 @@ use polyport_codecs::{Codec, Interest, Limits, Probe, Protocol, Slot};
 use polyport_router::{Split, Table};
 
 use crate::edit::{Edits, Reply};
+use crate::health::Health;
 use crate::limit::Limit;
 use crate::tls::client::ClientTls;
 use crate::tls::server::ServerTls;
@@ -145,6 +146,8 @@ pub struct Cluster {
     pub ordered: bool,
     /// How often an idle shared connection is probed, where the protocol can. Default 15 s.
     pub heartbeat: Duration,
+    /// Of each endpoint, in the same order.
+    pub health: Arc<[Health]>,
 }
 
 /// One upstream address.

@@ -14,6 +14,7 @@ use super::matchers::known_key;
 use super::reader::{Reader, Value};
 use super::settings::ClusterDefaults;
 use super::transport;
+use crate::health::Health;
 use crate::snapshot::{Balance, Cluster, Endpoint};
 
 /// The clusters, and where each stands.
@@ -63,6 +64,7 @@ pub(super) fn read(
         let duration = |key: &str, default: Duration| section.duration(key).unwrap_or(default);
         clusters.list.push(Cluster {
             name: name.to_owned(),
+            health: endpoints.iter().map(|_| Health::default()).collect(),
             endpoints,
             balance: balance(&section, registry, interest),
             connect_timeout: duration("connect-timeout", defaults.connect_timeout),

@@ -176,7 +176,8 @@ impl Engine {
             replying: false,
             last: head.last,
             upstream_last: false,
-            succeeded: false,
+            outcome: None,
+            began: self.micros,
             plain_body: enabled.protocol.needs_plain_body(head.reply_to),
             copy: Vec::new(),
             edits: edits.1,
@@ -388,7 +389,7 @@ impl Engine {
         wanted: Wanted,
         tapped: &mut Tapped<'_>,
     ) -> Result<(UpId, Lease), Fault> {
-        if forward.limit.as_ref().is_some_and(|limit| !limit.take(self.now * 1000)) {
+        if forward.limit.as_ref().is_some_and(|limit| !limit.take(self.micros)) {
             return Err(Fault::Overloaded);
         }
         let snapshot = self.snapshot.clone();

@@ -5,6 +5,7 @@ use polyport_codecs::{After, Fault, Lease};
 
 use super::Engine;
 use super::buffer::Spares;
+use super::observe::Seen;
 use super::pool::Party;
 use super::state::{DownId, DownState, Downstream, Flight, FlightId, Lane, UpId, UpMode};
 
@@ -51,6 +52,11 @@ impl Engine {
             } else {
                 self.counters.abandoned += 1;
             }
+        }
+        if let (Some(outcome), Some(upstream)) = (flight.outcome, self.ups.get(flight.up)) {
+            let (cluster, endpoint) = (upstream.cluster, upstream.endpoint);
+            let took = self.micros.saturating_sub(flight.began);
+            self.observe(cluster, endpoint, Seen::Reply(outcome), took);
         }
         self.settle_upstream(&flight);
         self.settle_profile(&flight);
@@ -125,7 +131,7 @@ impl Engine {
                     down.held = None;
                     down.releasing = false;
                 }
-                if flight.lease == Lease::Profile && flight.succeeded {
+                if flight.lease == Lease::Profile && flight.succeeded() {
                     // settle_profile releases it under its new profile.
                     return;
                 }
@@ -145,7 +151,7 @@ impl Engine {
     /// A request that changes the connection's state succeeded: the downstream's
     /// profile moves on, and the upstream connection's with it.
     fn settle_profile(&mut self, flight: &Flight) {
-        if flight.lease != Lease::Profile || !flight.succeeded {
+        if flight.lease != Lease::Profile || !flight.succeeded() {
             return;
         }
         let snapshot = self.snapshot.clone();

@@ -18,6 +18,7 @@ mod dispatch;
 mod downstream;
 mod finish;
 mod flow;
+mod observe;
 mod peer;
 mod pool;
 mod session;
@@ -127,7 +128,10 @@ pub struct Engine {
     /// Counted per worker, so that looking things up while `self` changes costs no atomic.
     #[expect(clippy::redundant_allocation, reason = "the inner count is shared by threads")]
     snapshot: Rc<Arc<Snapshot>>,
+    /// ms.
     now: u64,
+    /// µs, for what is too short for ms.
+    micros: u64,
     rng: SmallRng,
     downs: Slab<Box<Downstream>>,
     ups: Slab<Box<Upstream>>,
@@ -163,6 +167,7 @@ impl Engine {
             .collect();
         Self {
             now: 0,
+            micros: 0,
             rng: SmallRng::seed_from_u64(seed),
             downs: Slab::default(),
             ups: Slab::default(),
@@ -185,9 +190,10 @@ impl Engine {
         }
     }
 
-    /// Tells the time: ms since some fixed moment, never less than before.
-    pub fn tick(&mut self, now: u64) {
-        self.now = self.now.max(now);
+    /// Tells the time: µs since the proxy started, never less than before.
+    pub fn tick(&mut self, micros: u64) {
+        self.micros = self.micros.max(micros);
+        self.now = self.micros / 1000;
     }
 
     /// What was done so far.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use polyport_codecs::{Exchange, Fault, Lease, Side, View};
 use rand::Rng;
 
+use super::observe::Seen;
 use super::state::{DownId, UpId, UpMode, UpPhase, UpState, Upstream};
 use super::{Action, Engine};
 use crate::snapshot::{Balance, Cluster, Target};
@@ -378,6 +379,8 @@ impl Engine {
         let snapshot = self.snapshot.clone();
         let Some(upstream) = self.ups.get(up) else { return };
         let (cluster_at, endpoint) = (upstream.cluster, upstream.endpoint);
+        self.observe(cluster_at, endpoint, Seen::Refused, 0);
+        let Some(upstream) = self.ups.get(up) else { return };
         let Some(cluster) = snapshot.clusters.get(cluster_at) else { return };
         let Some(states) = self.endpoints.get_mut(cluster_at) else { return };
         if let Some(state) = states.get_mut(endpoint) {

@@ -99,7 +99,7 @@ impl Engine {
             let verdict = match found.map(|(_, route)| &route.then) {
                 Some(RouteAction::Deny | RouteAction::Respond(_)) => Err(Fault::Denied),
                 Some(RouteAction::Forward(forward)) => match &forward.limit {
-                    Some(limit) if !limit.take(self.now * 1000) => Err(Fault::Overloaded),
+                    Some(limit) if !limit.take(self.micros) => Err(Fault::Overloaded),
                     _ => match (&forward.edits, protocol) {
                         (Some(edits), Some(enabled))
                             if !edits.request.is_empty() && changed.is_empty() =>

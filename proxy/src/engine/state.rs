@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use polyport_codecs::{Decoder, Head, Lease, Metadata, ReplyTo};
+use polyport_codecs::{Decoder, Head, Lease, Metadata, Outcome, ReplyTo};
 
 use super::buffer::OutBuffer;
 use super::peer::Peer;
@@ -298,6 +298,8 @@ pub struct Flight {
     pub lane: u64,
     /// When it began, ms.
     pub started: u64,
+    /// When it was last given to an upstream connection, µs.
+    pub began: u64,
     /// When it times out, ms; `u64::MAX`: never.
     pub deadline: u64,
     /// How long it may take, ms, once all of it is there.
@@ -316,8 +318,8 @@ pub struct Flight {
     pub last: bool,
     /// The upstream connection ends after the reply.
     pub upstream_last: bool,
-    /// The reply's outcome is one that moves the profile on.
-    pub succeeded: bool,
+    /// How the upstream's final reply says that it fared.
+    pub outcome: Option<Outcome>,
     /// Bytes that frame the body are left out of the reply.
     pub plain_body: bool,
     /// A message that changes the profile; or one that may be sent again, as it
@@ -329,4 +331,11 @@ pub struct Flight {
     pub note: Vec<u8>,
     /// Route and cluster that were chosen, for the log: route position.
     pub route: usize,
+}
+
+impl Flight {
+    /// Whether the reply's outcome is one that moves the profile on.
+    pub fn succeeded(&self) -> bool {
+        self.outcome == Some(Outcome::Ok)
+    }
 }

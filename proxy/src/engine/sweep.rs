@@ -7,6 +7,7 @@ use polyport_codecs::Fault;
 
 use super::Engine;
 use super::flow::SHARED_STALL;
+use super::observe::Seen;
 use super::state::{ConnId, DownId, DownState, FlightId, UpId, UpMode, UpPhase};
 
 /// Connections are looked through at most so often (ms).
@@ -47,7 +48,12 @@ impl Engine {
         self.earliest_flight = earliest;
         for id in due {
             let Some(flight) = self.flights.get(id) else { continue };
-            let (up, started) = (flight.up, flight.started);
+            let (up, started, began) = (flight.up, flight.started, flight.began);
+            if let Some(upstream) = self.ups.get(up) {
+                let (cluster, endpoint) = (upstream.cluster, upstream.endpoint);
+                let took = self.micros.saturating_sub(began);
+                self.observe(cluster, endpoint, Seen::Timeout, took);
+            }
             // A connection that said nothing since may be dead: new requests
             // go elsewhere, and it closes when the last one on it has ended.
             let silent = self.ups.get(up).is_some_and(|upstream| upstream.last_read <= started);

@@ -3,6 +3,7 @@
 use polyport_codecs::{Body, Exchange, Fault, Head, Hop, Kind, Lease, Outcome, Side, Step};
 
 use super::finish::{lane_at, lane_buffer};
+use super::observe::Seen;
 use super::pool::Party;
 use super::state::{ConnId, DownState, Expected, FlightId, Lane, UpId, UpMode, UpPhase, UpState};
 use super::{Action, Engine, Net};
@@ -237,7 +238,7 @@ impl Engine {
         let interim = head.kind == Kind::Interim;
         let mut replying_whole = false;
         if !interim {
-            flight.succeeded = head.outcome == Outcome::Ok;
+            flight.outcome = Some(head.outcome);
             flight.upstream_last |= head.last;
             flight.last |= flight.plain_body && head.body == Body::Steps;
             // A body that ends with the connection ends the downstream's too.
@@ -470,6 +471,13 @@ impl Engine {
             current.into_iter().chain(expected).collect()
         };
         for flight in lost {
+            if fault != Fault::ConnectFailed
+                && let Some(lost) = self.flights.get(flight)
+                && self.downs.get(lost.down).is_some()
+            {
+                let took = self.micros.saturating_sub(lost.began);
+                self.observe(upstream.cluster, upstream.endpoint, Seen::Reset, took);
+            }
             if !self.resend(flight, &upstream, fault) {
                 self.fail(flight, fault);
             }

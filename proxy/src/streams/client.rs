@@ -261,8 +261,7 @@ fn bad(why: &'static str) -> io::Error {
 
 /// Whether the endpoint says that it did nothing about the stream.
 fn unserved(error: &h2::Error) -> bool {
-    error.is_remote()
-        && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+    error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
 /// Carries one exchange; whether another may follow.

@@ -130,8 +130,12 @@ impl Worker {
         })
     }
 
+    fn micros(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
     fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.micros() / 1000
     }
 
     fn accept(&mut self, at: usize) {
@@ -431,7 +435,7 @@ impl Future for Worker {
         let mut ready = std::mem::take(&mut worker.ready);
         worker.list.take(&mut ready, context.waker());
         ready.append(&mut worker.again);
-        worker.engine.tick(worker.now());
+        worker.engine.tick(worker.micros());
         for what in ready.drain(..) {
             match what {
                 Ready::Conn(conn) => worker.look_at(conn),

@@ -13,6 +13,7 @@ use rand::{Rng, SeedableRng};
 use super::toy::{Toy, id_of};
 use crate::engine::state::{ConnId, UpId};
 use crate::engine::{Action, Engine, Net, Peer, Written};
+use crate::health::Health;
 use crate::snapshot::*;
 
 #[derive(Clone, Copy)]
@@ -150,6 +151,7 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
             ordered: protocol.ordered_servers,
             idle_timeout: Duration::from_secs(60),
             heartbeat: Duration::from_secs(15),
+            health: (0..2).map(|_| Health::default()).collect(),
         }],
         routes: Table::compile(vec![Route {
             name: "all".into(),
@@ -203,7 +205,7 @@ pub(super) fn simulate(protocol: &'static Toy, seed: u64, plan: Plan) -> Report 
     let mut now = 0u64;
     for round in 0..200_000 {
         now += rng.random_range(0..4);
-        engine.tick(now);
+        engine.tick(now * 1000);
         for at in 0..world.clients.len() {
             client_step(&mut world, at, &mut engine, &mut rng, &mut report, plan, round);
         }
