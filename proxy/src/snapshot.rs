@@ -10,6 +10,7 @@ use polyport_codecs::proxy_protocol::Version;
 use polyport_codecs::{Codec, Interest, Limits, Probe, Protocol, Slot};
 use polyport_router::{Split, Table};
 
+use crate::breaker::Breaker;
 use crate::edit::{Edits, Reply};
 use crate::health::Health;
 use crate::limit::Limit;
@@ -146,6 +147,8 @@ pub struct Cluster {
     pub ordered: bool,
     /// How often an idle shared connection is probed, where the protocol can. Default 15 s.
     pub heartbeat: Duration,
+    /// Bounds on connections and requests of all workers together.
+    pub breaker: Option<Arc<Breaker>>,
     /// Of each endpoint, in the same order.
     pub health: Arc<[Health]>,
 }
@@ -201,10 +204,23 @@ pub struct Forward {
     pub sticky: Option<Slot>,
     /// Bound on the time from a request's head to its reply's end. `None`: the default.
     pub timeout: Option<Duration>,
+    /// Its other times.
+    pub times: RouteTimes,
     /// What is changed in requests and their replies.
     pub edits: Option<Arc<Edits>>,
     /// How often it may be taken.
     pub limit: Option<Arc<Limit>>,
+}
+
+/// Times that a route gives beside its timeout. `None`: the default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RouteTimes {
+    /// How long a session may last.
+    pub session: Option<Duration>,
+    /// How long nothing of a body may move.
+    pub stream: Option<Duration>,
+    /// How long nothing may move in a session.
+    pub idle: Option<Duration>,
 }
 
 /// One arm of a split.
@@ -252,6 +268,8 @@ pub struct Timeouts {
     /// A streaming exchange (a body of unknown length, both ways) on which nothing
     /// moves. Default 5 min.
     pub stream: Duration,
+    /// How long a session may last. `None`, the default: as long as it likes.
+    pub session: Option<Duration>,
     /// A downstream connection on which nothing is in flight and nothing comes. Default 1 h.
     pub idle: Duration,
     /// A message begun and not finished: between two reads of it. Default 30 s.

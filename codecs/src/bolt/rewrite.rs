@@ -107,6 +107,7 @@ pub(super) mod tests {
         request: ReplyTo { id: 0, token: 0 },
         close: false,
         plain_body: false,
+        timeout: None,
     };
 
     fn set<'a>(key: &'a str, value: &'a str) -> Change<'a> {

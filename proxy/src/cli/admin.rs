@@ -63,6 +63,8 @@ fn figures(totals: &Totals) -> String {
         ("upstream_connections_active", totals.upstreams),
         ("requests_total", counters.requests),
         ("requests_active", totals.in_flight),
+        ("requests_pending", totals.pending),
+        ("requests_overloaded_total", counters.overloaded),
         ("requests_oneway_total", counters.oneways),
         ("session_messages_total", counters.messages),
         ("requests_answered_total", counters.answered),

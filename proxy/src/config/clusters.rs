@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use polyport_codecs::{Interest, Registry};
@@ -46,6 +47,7 @@ pub(super) fn read(
             "max-requests",
             "idle-timeout",
             "heartbeat",
+            "breaker",
         ]);
         let Some((name, span)) = section.required("name", "\"orders\"") else { continue };
         if clusters.list.iter().any(|had| had.name == name) {
@@ -65,6 +67,7 @@ pub(super) fn read(
         clusters.list.push(Cluster {
             name: name.to_owned(),
             health: endpoints.iter().map(|_| Health::default()).collect(),
+            breaker: super::breaker::read(&section, endpoints.len()).map(Arc::new),
             endpoints,
             balance: balance(&section, registry, interest),
             connect_timeout: duration("connect-timeout", defaults.connect_timeout),

@@ -5,6 +5,7 @@
 //! [`reader`] walks a table and notes what nobody asked for. Each section has a file:
 //! [`listeners`], [`clusters`], [`routes`] with [`matchers`], [`settings`].
 
+mod breaker;
 mod clusters;
 mod diagnostic;
 mod edits;
@@ -41,6 +42,9 @@ pub const FACTS: &[KeySpec] = &[
     ),
     KeySpec::key("tls.client.subject", "the subject of the client's certificate", "CN=cart"),
 ];
+
+/// Requests of one cluster that may wait for a connection in each worker, where it has no breaker.
+pub(crate) const PENDING: usize = breaker::PENDING;
 
 /// A name for opaque connections in rules on `protocol`.
 const TCP: &str = "tcp";
@@ -91,6 +95,11 @@ pub fn compile_with(
     let mut interest = Interest::nothing();
     for key in enabled.iter().filter_map(|protocol| protocol.affinity()) {
         interest.add(key);
+    }
+    if request_defaults.deadlines {
+        for key in enabled.iter().filter_map(|protocol| protocol.deadline()) {
+            interest.add(key);
+        }
     }
     let clusters = clusters::read(&mut root, registry, &mut interest, resolve, &request_defaults);
     let routes = routes::read(&mut root, registry, &clusters, &mut interest);

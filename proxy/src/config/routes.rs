@@ -14,7 +14,7 @@ use super::edits::Context;
 use super::matchers::{known_key, predicates};
 use super::reader::{Reader, Value};
 use crate::edit::Edits;
-use crate::snapshot::{Action, Balance, Forward, Target};
+use crate::snapshot::{Action, Balance, Forward, RouteTimes, Target};
 
 /// The routes, where each stands, and the clusters that some route sends to.
 pub(super) struct Routes {
@@ -33,7 +33,7 @@ pub(super) fn read(
     let mut names = BTreeSet::new();
     for section in root.sections("route", "[[route]]") {
         section.finish(&[
-            "name", "match", "to", "timeout", "sticky", "deny", "limit", "request", "response",
+            "name", "match", "to", "timeout", "session-timeout", "stream-timeout", "idle-timeout", "sticky", "deny", "limit", "request", "response",
             "redirect", "respond",
         ]);
         let name = section.string("name");
@@ -105,7 +105,17 @@ pub(super) fn read(
 
 /// Complains of what only routes that send somewhere have.
 fn useless(section: &Reader<'_, '_>, what: &str) {
-    for key in ["request", "response", "timeout", "sticky", "limit"] {
+    const KEYS: [&str; 8] = [
+        "request",
+        "response",
+        "timeout",
+        "session-timeout",
+        "stream-timeout",
+        "idle-timeout",
+        "sticky",
+        "limit",
+    ];
+    for key in KEYS {
         if let Some(value) = section.get(key) {
             let message = format!("{what} has no use for `{key}`");
             section.source.error(value.span(), message, Some("remove this".into()));
@@ -148,7 +158,12 @@ fn forward(
     });
     let (timeout, limit) = (section.duration("timeout"), section.rate("limit"));
     let limit = limit.map(Arc::new);
-    Some(Forward { split, targets, sticky, timeout, edits: None, limit })
+    let times = RouteTimes {
+        session: section.duration("session-timeout"),
+        stream: section.duration("stream-timeout"),
+        idle: section.duration("idle-timeout"),
+    };
+    Some(Forward { split, targets, sticky, timeout, times, edits: None, limit })
 }
 
 fn arm(

@@ -8,6 +8,7 @@ use polyport_codecs::{
 };
 use rand::Rng;
 
+use super::patience;
 use super::pool::Wanted;
 use super::state::{Dialogue, DownId, DownState, Expected, Flight, FlightId, Lane, UpId, UpMode};
 use super::{Engine, Tapped};
@@ -40,6 +41,8 @@ enum Nowhere {
     Fault(Fault),
     /// With an answer of the route's own, already rendered: status, headers, body.
     Answer(Arc<Reply>, Vec<u8>),
+    /// Not now: it waits for a connection, no longer than its route's timeout.
+    Wait(Option<std::time::Duration>),
 }
 
 impl From<Fault> for Nowhere {
@@ -108,8 +111,16 @@ impl Engine {
             return Passed::Parked;
         }
 
+        let held = down.held.filter(|_| on_held);
+        if patience::limit(down, head) <= self.now {
+            // Nobody waits for an answer of the upstream's any more.
+            self.unwait(id);
+            self.counters.faults += 1;
+            self.refuse(id, protocol, head, message, Fault::Timeout);
+            return NOWHERE;
+        }
         let Chosen { up, lease, route, timeout, edits } =
-            if let (true, Some(up)) = (on_held, down.held) {
+            if let Some(up) = held {
                 let edits = (Vec::new(), Vec::new());
                 Chosen { up, lease, route: usize::MAX, timeout: None, edits }
             } else {
@@ -126,6 +137,10 @@ impl Engine {
                         self.refuse(id, protocol, head, message, fault);
                         return NOWHERE;
                     }
+                    Err(Nowhere::Wait(timeout)) => {
+                        self.bound_wait(id, head, timeout);
+                        return Passed::Parked;
+                    }
                 }
             };
 
@@ -137,21 +152,31 @@ impl Engine {
             self.spares.give(edits.1);
             return Passed::Parked;
         }
+        if let Err(fault) = self.count_in(up, route == usize::MAX) {
+            self.spares.give(edits.0);
+            self.spares.give(edits.1);
+            self.counters.faults += 1;
+            self.unlease(up);
+            self.refuse(id, protocol, head, message, fault);
+            return NOWHERE;
+        }
+        let times = self.times_of(route);
+        let Some(upstream) = self.ups.get_mut(up) else { return NOWHERE };
         self.counters.requests += 1;
         let Some(down) = self.downs.get_mut(id) else { return NOWHERE };
         let oneway = head.kind == Kind::Oneway;
+        let by_route = timeout.is_some();
         let request = timeout.unwrap_or(snapshot.timeouts.request).as_millis() as u64;
+        let request = request.saturating_sub(down.waited).max(1);
+        let stream = times.stream.unwrap_or(snapshot.timeouts.stream).as_millis() as u64;
         let may_wait = matches!(lease, Lease::Session)
             || (lease == Lease::Once && ordered_shared(exchange) && head.body == Body::None);
-        let limit = match head.timeout {
-            0 => u64::MAX,
-            timeout => self.now.saturating_add(u64::from(timeout)),
-        };
+        let limit = patience::limit(down, head);
         // The time of a request runs from when all of it is there; until then
         // its body has to move.
         let first = match head.body {
             Body::None => request,
-            _ => snapshot.timeouts.stream.as_millis() as u64,
+            _ => stream,
         };
         let deadline = if may_wait { u64::MAX } else { self.now.saturating_add(first).min(limit) };
         let reused = upstream.used;
@@ -169,6 +194,7 @@ impl Engine {
             started: self.now,
             deadline,
             timeout: request,
+            stream,
             limit,
             lease,
             oneway,
@@ -191,11 +217,6 @@ impl Engine {
         }
         upstream.in_flight += 1;
         upstream.last_active = self.now;
-        if let Some(state) =
-            self.endpoints.get_mut(upstream.cluster).and_then(|s| s.get_mut(upstream.endpoint))
-        {
-            state.in_flight += 1;
-        }
 
         let hop = Hop {
             side: Side::Request,
@@ -206,6 +227,7 @@ impl Engine {
             request: head.reply_to,
             close: false,
             plain_body: false,
+            timeout: patience::told(head, limit, self.now, request, by_route),
         };
         let out = upstream.out.tail(&mut self.spares);
         let start = out.len();
@@ -285,6 +307,7 @@ impl Engine {
             // From here on nobody pairs replies with requests: this one has ended well.
             self.mark_up(up);
             self.forget_flight(flight);
+            self.begin_session(id, times);
             return Passed::On { to: Some(up), flight: None };
         }
         if upstream.ordered && !oneway {
@@ -365,10 +388,11 @@ impl Engine {
                         }
                         Chosen { up, lease, route: at, timeout: forward.timeout, edits }
                     })
-                    .map_err(Nowhere::Fault),
             },
         };
-        if let Some(tap) = &self.tap {
+        if let Some(tap) = &self.tap
+            && !matches!(chosen, Err(Nowhere::Wait(_)))
+        {
             tapped.fault = match &chosen {
                 Err(Nowhere::Fault(fault)) => Some(*fault),
                 _ => None,
@@ -388,18 +412,26 @@ impl Engine {
         view: &polyport_codecs::View<'_>,
         wanted: Wanted,
         tapped: &mut Tapped<'_>,
-    ) -> Result<(UpId, Lease), Fault> {
-        if forward.limit.as_ref().is_some_and(|limit| !limit.take(self.micros)) {
-            return Err(Fault::Overloaded);
+    ) -> Result<(UpId, Lease), Nowhere> {
+        // What was decided before a wait is not decided again.
+        let waited = self.waited_for(id).transpose()?;
+        if waited.is_none()
+            && forward.limit.as_ref().is_some_and(|limit| !limit.take(self.micros))
+        {
+            return Err(Fault::Overloaded.into());
         }
         let snapshot = self.snapshot.clone();
         let arm = match forward.sticky.and_then(|slot| view.get(slot)) {
             _ if forward.targets.len() == 1 => 0,
+            _ if waited.is_some() => waited.map_or(0, |(arm, _)| arm),
             Some(value) => forward.split.choose(polyport_router::hash_key(value)),
             None => forward.split.choose(self.rng.random()),
         };
         let target = forward.targets.get(arm).ok_or(Fault::NoHealthyEndpoint)?;
-        let endpoint = self.choose_endpoint(target, view, wanted.protocol)?;
+        let endpoint = match waited {
+            Some((_, endpoint)) => endpoint,
+            None => self.choose_endpoint(target, view, wanted.protocol)?,
+        };
         if let Some(cluster) = snapshot.clusters.get(target.cluster) {
             let address: Option<SocketAddr> =
                 cluster.endpoints.get(endpoint).map(|endpoint| endpoint.address);
@@ -416,8 +448,22 @@ impl Engine {
             Lease::Shared if cluster.ordered || told => Lease::Once,
             lease => lease,
         };
-        let up = self.connection(id, target, endpoint, Wanted { lease, ends, ..wanted })?;
-        Ok((up, lease))
+        let wanted = Wanted { lease, ends, ..wanted };
+        if self.must_wait(id, target.cluster, endpoint, &wanted) {
+            self.may_ask(target.cluster, endpoint).inspect_err(|_| self.unwait(id))?;
+            self.wait(id, target.cluster, endpoint, arm)?;
+            return Err(Nowhere::Wait(forward.timeout));
+        }
+        match self.connection(id, target, endpoint, wanted) {
+            Ok(up) => {
+                self.served(id, lease);
+                Ok((up, lease))
+            }
+            Err(fault) => {
+                self.unwait(id);
+                Err(fault.into())
+            }
+        }
     }
 
     /// Gives back a connection that was leased and then not used.
@@ -455,11 +501,14 @@ impl Engine {
             Some(RouteAction::Forward(forward)) => {
                 self.connection_for(id, forward, &view, wanted, &mut tapped)
             }
-            Some(RouteAction::Deny | RouteAction::Respond(_)) => Err(Fault::Denied),
-            None => Err(Fault::NoRoute),
+            Some(RouteAction::Deny | RouteAction::Respond(_)) => Err(Fault::Denied.into()),
+            None => Err(Fault::NoRoute.into()),
         };
         if let Some(tap) = &self.tap {
-            tapped.fault = joined.as_ref().err().copied();
+            tapped.fault = match &joined {
+                Err(Nowhere::Fault(fault)) => Some(*fault),
+                _ => None,
+            };
             tap(&tapped);
         }
         match joined {
@@ -472,6 +521,8 @@ impl Engine {
                     down.metadata = Some(metadata);
                     down.state = DownState::Session(up);
                 }
+                let times = found.map(|(route, _)| self.times_of(route));
+                self.begin_session(id, times.unwrap_or_default());
                 true
             }
             Err(_) => {
@@ -518,7 +569,7 @@ impl Engine {
         let mut reply = self.spares.take();
         let after =
             self.local_reply(protocol, head.reply_to, head.noted(message), fault, &mut reply);
-        let close = after == After::Close || head.last;
+        let close = after == After::Close || head.last || fault == Fault::ShuttingDown;
         self.owe(id, reply, close);
         if close {
             self.stop_reading(id);

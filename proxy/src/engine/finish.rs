@@ -17,12 +17,12 @@ impl Engine {
             down.in_flight = down.in_flight.saturating_sub(1);
         }
         if let Some(upstream) = self.ups.get_mut(flight.up) {
+            let before = upstream.pending();
             upstream.in_flight = upstream.in_flight.saturating_sub(1);
-            if let Some(state) =
-                self.endpoints.get_mut(upstream.cluster).and_then(|s| s.get_mut(upstream.endpoint))
-            {
-                state.in_flight = state.in_flight.saturating_sub(1);
-            }
+            let (cluster, endpoint, after) =
+                (upstream.cluster, upstream.endpoint, upstream.pending());
+            self.give_requests(cluster, endpoint, 1);
+            self.shift_pending(cluster, before, after);
         }
         Some(flight)
     }

@@ -79,9 +79,8 @@ impl Engine {
     ) {
         // A body that moves is no reason to give up.
         if let Some(flight) = flight.and_then(|id| self.flights.get_mut(id)) {
-            let patience = self.snapshot.timeouts.stream.as_millis() as u64;
             flight.deadline =
-                flight.deadline.max(self.now.saturating_add(patience)).min(flight.limit);
+                flight.deadline.max(self.now.saturating_add(flight.stream)).min(flight.limit);
             if let Some(to) = to {
                 self.pass_up(id, to, piece, net);
             }

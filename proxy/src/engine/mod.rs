@@ -13,13 +13,16 @@
 //! (replies), [`finish`] (the one place where a request ends), [`flow`] (who is
 //! not read while whom), [`sweep`] (deadlines).
 
+mod breaker;
 pub mod buffer;
 mod dispatch;
 mod downstream;
 mod finish;
 mod flow;
 mod observe;
+mod patience;
 mod peer;
+mod pending;
 mod pool;
 mod session;
 pub mod slab;
@@ -39,6 +42,7 @@ use crate::snapshot::Snapshot;
 pub use peer::{Handed, Peer, TlsFacts, Way};
 
 use buffer::Spares;
+use pending::Waits;
 use pool::{EndpointState, ProfileState};
 use slab::Slab;
 use state::{ConnId, DownId, Downstream, Flight, UpId, Upstream};
@@ -100,6 +104,8 @@ pub struct Counters {
     pub malformed: u64,
     /// Replies that came after their request had ended.
     pub late: u64,
+    /// Requests refused because a bound on connections, requests or waiting was reached.
+    pub overloaded: u64,
 }
 
 /// One routed message, as a tap sees it.
@@ -140,6 +146,8 @@ pub struct Engine {
     endpoints: Vec<Vec<EndpointState>>,
     /// Of each cluster, how many choices were made in turn.
     turns: Vec<u64>,
+    /// Of each cluster, what waits for connections to it.
+    waits: Vec<Waits>,
     profiles: Vec<ProfileState>,
     dirty: Vec<ConnId>,
     resume: Vec<DownId>,
@@ -152,6 +160,8 @@ pub struct Engine {
     earliest_flight: u64,
     /// No connection has a deadline before this, ms.
     earliest_conn: u64,
+    /// Nothing about waits for connections is to be looked at before this, ms.
+    earliest_wait: u64,
     draining: bool,
     counters: Counters,
     tap: Option<Tap>,
@@ -174,6 +184,7 @@ impl Engine {
             flights: Slab::default(),
             endpoints,
             turns: vec![0; snapshot.clusters.len()],
+            waits: vec![Waits::default(); snapshot.clusters.len()],
             profiles: vec![ProfileState::default()],
             dirty: Vec::new(),
             resume: Vec::new(),
@@ -183,6 +194,7 @@ impl Engine {
             no_metadata: Metadata::default(),
             earliest_flight: u64::MAX,
             earliest_conn: u64::MAX,
+            earliest_wait: u64::MAX,
             draining: false,
             counters: Counters::default(),
             tap,

@@ -7,7 +7,9 @@ use std::rc::Rc;
 use polyport_codecs::{Decoder, Head, Lease, Metadata, Outcome, ReplyTo};
 
 use super::buffer::OutBuffer;
+use super::patience::SessionTimes;
 use super::peer::Peer;
+use super::pending::Waiting;
 use super::slab::Key;
 
 /// Names a downstream connection.
@@ -113,6 +115,12 @@ pub struct Downstream {
     pub need: usize,
     /// A head that was decoded but could not yet be sent on; its bytes begin `input`.
     pub parked_head: Option<Head>,
+    /// The request of the parked head stands in a queue for a connection.
+    pub waiting: Option<Box<Waiting>>,
+    /// How long the current request stood there, ms.
+    pub waited: u64,
+    /// When the current message's head was all there, ms.
+    pub arrived: u64,
     /// Input is not looked at, nor read, until something in flight moves.
     pub parked: bool,
     /// It waits in the engine's queue to be looked at again.
@@ -145,6 +153,8 @@ pub struct Downstream {
     pub held: Option<UpId>,
     /// Index into the engine's profiles.
     pub profile: usize,
+    /// How long the session that it is in may last.
+    pub session: SessionTimes,
     /// A session whose messages are looked at.
     pub dialogue: Option<Box<Dialogue>>,
     /// It is one of many streams on a connection, and may be silent for long.
@@ -304,6 +314,8 @@ pub struct Flight {
     pub deadline: u64,
     /// How long it may take, ms, once all of it is there.
     pub timeout: u64,
+    /// How long nothing of a body may move, ms.
+    pub stream: u64,
     /// Past this nobody waits for it, ms; its sender said so. `u64::MAX`: it did not.
     pub limit: u64,
     /// What it asked of the upstream connection.

@@ -52,11 +52,18 @@ pub enum StartError {
 /// What one worker tells the outside, without locks: it alone writes.
 #[derive(Default)]
 pub(crate) struct Board {
-    values: [AtomicU64; 15],
+    values: [AtomicU64; 17],
 }
 
 impl Board {
-    pub(crate) fn publish(&self, counters: &Counters, downs: usize, ups: usize, flights: usize) {
+    pub(crate) fn publish(
+        &self,
+        counters: &Counters,
+        downs: usize,
+        ups: usize,
+        flights: usize,
+        pending: usize,
+    ) {
         let values = [
             counters.accepted,
             counters.connects,
@@ -70,9 +77,11 @@ impl Board {
             counters.local,
             counters.malformed,
             counters.late,
+            counters.overloaded,
             downs as u64,
             ups as u64,
             flights as u64,
+            pending as u64,
         ];
         for (place, value) in self.values.iter().zip(values) {
             place.store(value, Ordering::Relaxed);
@@ -91,6 +100,8 @@ pub struct Totals {
     pub upstreams: u64,
     /// Requests now in flight.
     pub in_flight: u64,
+    /// Requests now waiting for a connection.
+    pub pending: u64,
 }
 
 /// Tells workers to stop.
@@ -180,7 +191,7 @@ impl Proxy {
 
     /// What was done so far. Each worker's figures are as of its latest turn.
     pub fn totals(&self) -> Totals {
-        let mut sums = [0u64; 15];
+        let mut sums = [0u64; 17];
         for board in &self.boards {
             for (sum, place) in sums.iter_mut().zip(&board.values) {
                 *sum += place.load(Ordering::Relaxed);
@@ -199,9 +210,11 @@ impl Proxy {
             local,
             malformed,
             late,
+            overloaded,
             downstreams,
             upstreams,
             in_flight,
+            pending,
         ] = sums;
         let counters = Counters {
             accepted,
@@ -216,8 +229,9 @@ impl Proxy {
             local,
             malformed,
             late,
+            overloaded,
         };
-        Totals { counters, downstreams, upstreams, in_flight }
+        Totals { counters, downstreams, upstreams, in_flight, pending }
     }
 
     /// Takes no new connections, answers what is in flight (no longer than the

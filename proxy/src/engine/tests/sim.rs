@@ -122,6 +122,7 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
         targets: vec![Target { cluster: 0, endpoints: vec![0, 1], ring: None }],
         sticky: None,
         timeout: None,
+        times: RouteTimes::default(),
         edits: None,
         limit: None,
     };
@@ -151,6 +152,7 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
             ordered: protocol.ordered_servers,
             idle_timeout: Duration::from_secs(60),
             heartbeat: Duration::from_secs(15),
+            breaker: None,
             health: (0..2).map(|_| Health::default()).collect(),
         }],
         routes: Table::compile(vec![Route {
@@ -164,6 +166,7 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
         timeouts: Timeouts {
             request: Duration::from_secs(2),
             stream: Duration::from_secs(20),
+            session: None,
             idle: Duration::from_secs(3600),
             read: Duration::from_secs(10),
             write: Duration::from_secs(10),
