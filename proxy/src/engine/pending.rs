@@ -23,7 +23,7 @@ const LOOK: u64 = 10;
 /// Idle connections that other workers may be waiting for are looked at so often (ms).
 const IDLE_LOOK: u64 = 250;
 
-/// Where other workers wait and this one, too, it lets them go first so often (ms).
+/// Where other workers wait and this one, too, each has its turn for so long (ms).
 const YIELD: u64 = 100;
 
 /// A client whose request stands in a queue.
@@ -52,6 +52,8 @@ pub(super) struct Waits {
     pub(super) connecting: usize,
     /// Other workers go first until then, ms.
     yields_until: u64,
+    /// Until then it is this worker's turn, though others wait too, ms; 0: not yet known.
+    turn_until: u64,
 }
 
 impl Waits {
@@ -266,15 +268,17 @@ impl Engine {
         if cluster.is_none_or(|cluster| cluster.breaker.is_none()) {
             return;
         }
-        // The room may be the cluster's, for a connection to any endpoint.
+        // The room may be the cluster's, for a connection to any endpoint; what is idle makes room.
         let since = |state: &super::pool::EndpointState| {
             let first = self.downs.get(*state.waiting.front()?)?;
             Some(first.waiting.as_ref()?.since)
         };
         let states = self.endpoints.get(cluster_at).map(Vec::as_slice).unwrap_or_default();
         let longest = (0..states.len())
-            .filter(|at| self.has_room(cluster_at, *at))
             .filter_map(|at| Some((since(states.get(at)?)?, at)))
+            .filter(|(_, at)| {
+                self.has_room(cluster_at, *at) || self.idle_to_close(cluster_at, *at).is_some()
+            })
             .min();
         if let Some((_, at)) = longest {
             self.wake_first(cluster_at, at);
@@ -310,11 +314,15 @@ impl Engine {
         if breaker.has_room(endpoint) {
             return false;
         }
-        let rested = waits.yields_until + YIELD <= self.now || waits.yields_until == 0;
-        if waits.others_wait(&breaker) && (rested || waits.queued == 0) {
-            waits.yields_until = self.now + 2 * LOOK;
-            self.look_at_waits(self.now + 2 * LOOK);
-            return true;
+        if waits.others_wait(&breaker) {
+            if waits.turn_until == 0 {
+                waits.turn_until = self.now + YIELD;
+            }
+            if waits.turn_until <= self.now || waits.queued == 0 {
+                (waits.turn_until, waits.yields_until) = (0, self.now + 2 * LOOK);
+                self.look_at_waits(self.now + 2 * LOOK);
+                return true;
+            }
         }
         self.look_at_waits(self.now + IDLE_LOOK);
         false
@@ -393,8 +401,7 @@ impl Engine {
             waiting.is_some_and(|waiting| waiting.woken)
         };
         let awake = state.waiting.iter().take_while(awake).count();
-        let idle: usize = state.pools.values().map(|pool| pool.idle.len()).sum();
-        if awake == 0 && idle > 0 {
+        if awake == 0 && self.idle_to_close(cluster_at, endpoint).is_some() {
             return true;
         }
         let lacks = |gauge: &crate::breaker::Gauge| gauge.lacks_room(awake + 1);

@@ -11,6 +11,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::toy::{Toy, id_of};
+use crate::breaker::{Bounds, Breaker};
 use crate::engine::state::{ConnId, UpId};
 use crate::engine::{Action, Engine, Net, Peer, Written};
 use crate::health::Health;
@@ -26,14 +27,19 @@ pub(super) struct Plan {
     leaves: u32,
     /// Per mille of requests that the server never answers.
     silences: u32,
+    /// Bounds on connections so low that requests have to wait for each other, and a breaker.
+    tight: bool,
 }
 
 impl Plan {
     pub(super) fn calm() -> Self {
-        Self { clients: 5, requests: 20, resets: 0, leaves: 0, silences: 0 }
+        Self { clients: 5, requests: 20, resets: 0, leaves: 0, silences: 0, tight: false }
     }
     pub(super) fn stormy() -> Self {
-        Self { clients: 5, requests: 20, resets: 6, leaves: 4, silences: 10 }
+        Self { clients: 5, requests: 20, resets: 6, leaves: 4, silences: 10, tight: false }
+    }
+    pub(super) fn tight(self) -> Self {
+        Self { tight: true, ..self }
     }
 }
 
@@ -44,6 +50,8 @@ pub(super) struct Report {
     pub(super) errors: usize,
     /// Asked on a connection that then ended without answering.
     pub(super) cut: usize,
+    /// Some request had to wait for a connection.
+    pub(super) waited: bool,
 }
 
 /// The peer's half of one connection.
@@ -182,7 +190,21 @@ use crate::snapshot::Action as Action_;
 
 pub(super) fn simulate(protocol: &'static Toy, seed: u64, plan: Plan) -> Report {
     let mut rng = SmallRng::seed_from_u64(seed);
-    let mut engine = Engine::new(Arc::new(snapshot(protocol)), seed, None);
+    let mut snapshot = snapshot(protocol);
+    if plan.tight {
+        let (connections, requests) = (Some(3), Some(1000));
+        let breaker = Breaker::new(
+            Bounds { connections, requests },
+            64,
+            Bounds { connections: Some(2), requests },
+            2,
+        );
+        snapshot.clusters[0].breaker = Some(Arc::new(breaker));
+        snapshot.clusters[0].connections = 1;
+        snapshot.timeouts.request = Duration::from_secs(60);
+    }
+    let snapshot = Arc::new(snapshot);
+    let mut engine = Engine::new(snapshot.clone(), seed, None);
     let mut world = World { clients: Vec::new(), servers: BTreeMap::new() };
     let mut report = Report::default();
     let in_order = protocol.exchange() != polyport_codecs::Exchange::Correlated;
@@ -206,6 +228,7 @@ pub(super) fn simulate(protocol: &'static Toy, seed: u64, plan: Plan) -> Report 
         world.clients.push(Client { conn, pipe, script, waiting, order, in_order });
     }
     let mut now = 0u64;
+    let mut most_pending = 0;
     for round in 0..200_000 {
         now += rng.random_range(0..4);
         engine.tick(now * 1000);
@@ -255,11 +278,42 @@ pub(super) fn simulate(protocol: &'static Toy, seed: u64, plan: Plan) -> Report 
             break;
         }
         assert!(round < 199_999, "seed {seed}: a request never ended; {report:?}");
+        most_pending = most_pending.max(engine.pending());
     }
+    report.waited = most_pending > 0;
+    nothing_is_left(engine, &snapshot, &mut world, now);
     for client in &world.clients {
         report.cut += client.waiting.len();
     }
     report
+}
+
+/// When all clients are gone and all deadlines past, nothing is counted that is not there;
+/// and when the engine is gone, nothing at all.
+fn nothing_is_left(mut engine: Engine, snapshot: &Snapshot, world: &mut World, now: u64) {
+    for client in &world.clients {
+        engine.broken(client.conn);
+    }
+    for later in 1..4 {
+        engine.tick((now + later * 3_600_000) * 1000);
+        engine.expire();
+        engine.flush(world);
+    }
+    assert_eq!((engine.in_flight(), engine.pending(), engine.downstreams()), (0, 0, 0));
+    let Some(breaker) = &snapshot.clusters[0].breaker else { return };
+    let counts = || {
+        let each = breaker.endpoints.iter();
+        let sums = each.fold((0, 0), |(connections, requests), counts| {
+            (connections + counts.connections.count(), requests + counts.requests.count())
+        });
+        let cluster = (breaker.cluster.connections.count(), breaker.cluster.requests.count());
+        assert_eq!(cluster, sums);
+        let queued = breaker.queued.load(std::sync::atomic::Ordering::Relaxed);
+        (cluster.0, cluster.1, breaker.pending.count(), queued)
+    };
+    assert_eq!(counts(), (engine.upstreams(), 0, 0, 0));
+    drop(engine);
+    assert_eq!(counts(), (0, 0, 0, 0));
 }
 
 fn client_step(
