@@ -238,7 +238,8 @@ mod tests {
         breaker.give_connections(0, 1);
         breaker.give_requests(0, 2);
         assert!(breaker.has_room(2) && breaker.may_ask(1));
-        let words = "2 connections, 2 requests, 5 pending; each endpoint 1 connections, any requests";
+        let words =
+            "2 connections, 2 requests, 5 pending; each endpoint 1 connections, any requests";
         assert_eq!(breaker.to_string(), words);
     }
 

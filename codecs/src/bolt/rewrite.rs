@@ -213,6 +213,29 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_server_is_told_what_is_left_of_the_clients_time() {
+        for version in VERSIONS {
+            let base =
+                Call { version, content: b"content", headers: &[("a", "1")], ..Call::default() };
+            let input = call(Call { id: 7, timeout: 3000, ..base.clone() });
+            let head = Head::whole(Kind::Request, input.len());
+            for (id, has) in [(Some(0xdead_beef), 0xdead_beef), (None, 7)] {
+                let hop = Hop { id, timeout: Some(1234), ..HOP };
+                let expected = call(Call { id: has, timeout: 1234, ..base.clone() });
+                let (mut relayed, mut changed) = (Vec::new(), Vec::new());
+                Bolt.relay(&head, &input, &hop, &mut relayed);
+                assert_eq!(relayed, expected, "{version:?}");
+                Bolt.rewrite(&head, &input, &hop, &[set("header.a", "2")], &mut changed)
+                    .expect("changed");
+                let headers = [("a", "2")];
+                let expected =
+                    call(Call { id: has, timeout: 1234, headers: &headers, ..base.clone() });
+                assert_eq!(changed, expected, "{version:?}");
+            }
+        }
+    }
+
+    #[test]
     fn many_entries_of_one_name_are_looked_at_once() {
         let block = b"\0\0\0\x00\0\0\0\x00".repeat(8191);
         let out = rewritten(&with_block(&block), &[set("header.", "1")]).expect("changed");

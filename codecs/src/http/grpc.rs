@@ -35,17 +35,15 @@ pub(super) fn timeout(value: &[u8]) -> u32 {
         b'm' => number,
         b'u' => number.div_ceil(1_000),
         b'n' => number.div_ceil(1_000_000),
-        _ => return 0,
+        _ => 0,
     };
-    // A client that has no time left has not said nothing.
-    u32::try_from(millis).unwrap_or(u32::MAX).max(1)
+    u32::try_from(millis).unwrap_or(u32::MAX)
 }
 
 /// Appends the field that tells the server how long the client still waits: of its
 /// digits there may be eight.
 pub(super) fn put_timeout(millis: u32, out: &mut Vec<u8>) {
-    let (number, unit) =
-        if millis < 100_000_000 { (millis, 'm') } else { (millis / 1_000, 'S') };
+    let (number, unit) = if millis < 100_000_000 { (millis, 'm') } else { (millis / 1_000, 'S') };
     let _ = write!(out, "grpc-timeout: {number}{unit}\r\n");
 }
 

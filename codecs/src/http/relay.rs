@@ -76,10 +76,8 @@ fn request(
     let upgrade = notes & note::UPGRADE != 0;
     // A route's word counts for more than ours.
     let timeout = hop.timeout.filter(|_| !changes.replaces(b"grpc-timeout"));
-    let drop_any = notes & note::HOP_FIELDS != 0
-        || host.is_some()
-        || timeout.is_some()
-        || !changes.is_empty();
+    let drop_any =
+        notes & note::HOP_FIELDS != 0 || host.is_some() || timeout.is_some() || !changes.is_empty();
     copy_fields(bytes, fields, drop_any, out, |name| {
         for_one_hop(name) && !(upgrade && is(name, "upgrade"))
             || (timeout.is_some() && is(name, "grpc-timeout"))

@@ -33,8 +33,20 @@ pub(super) fn read(
     let mut names = BTreeSet::new();
     for section in root.sections("route", "[[route]]") {
         section.finish(&[
-            "name", "match", "to", "timeout", "session-timeout", "stream-timeout", "idle-timeout", "sticky", "deny", "limit", "request", "response",
-            "redirect", "respond",
+            "name",
+            "match",
+            "to",
+            "timeout",
+            "session-timeout",
+            "stream-timeout",
+            "idle-timeout",
+            "sticky",
+            "deny",
+            "limit",
+            "request",
+            "response",
+            "redirect",
+            "respond",
         ]);
         let name = section.string("name");
         let span = name.as_ref().map_or(section.span.clone(), |(_, span)| span.clone());

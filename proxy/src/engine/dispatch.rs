@@ -119,30 +119,29 @@ impl Engine {
             self.refuse(id, protocol, head, message, Fault::Timeout);
             return NOWHERE;
         }
-        let Chosen { up, lease, route, timeout, edits } =
-            if let Some(up) = held {
-                let edits = (Vec::new(), Vec::new());
-                Chosen { up, lease, route: usize::MAX, timeout: None, edits }
-            } else {
-                match self.choose(id, head, buf, lease, protocol) {
-                    Ok(chosen) => chosen,
-                    Err(Nowhere::Answer(reply, values)) => {
-                        self.counters.local += 1;
-                        self.answer(id, protocol, head, &reply, &values);
-                        self.spares.give(values);
-                        return NOWHERE;
-                    }
-                    Err(Nowhere::Fault(fault)) => {
-                        self.counters.faults += 1;
-                        self.refuse(id, protocol, head, message, fault);
-                        return NOWHERE;
-                    }
-                    Err(Nowhere::Wait(timeout)) => {
-                        self.bound_wait(id, head, timeout);
-                        return Passed::Parked;
-                    }
+        let Chosen { up, lease, route, timeout, edits } = if let Some(up) = held {
+            let edits = (Vec::new(), Vec::new());
+            Chosen { up, lease, route: usize::MAX, timeout: None, edits }
+        } else {
+            match self.choose(id, head, buf, lease, protocol) {
+                Ok(chosen) => chosen,
+                Err(Nowhere::Answer(reply, values)) => {
+                    self.counters.local += 1;
+                    self.answer(id, protocol, head, &reply, &values);
+                    self.spares.give(values);
+                    return NOWHERE;
                 }
-            };
+                Err(Nowhere::Fault(fault)) => {
+                    self.counters.faults += 1;
+                    self.refuse(id, protocol, head, message, fault);
+                    return NOWHERE;
+                }
+                Err(Nowhere::Wait(timeout)) => {
+                    self.bound_wait(id, head, timeout);
+                    return Passed::Parked;
+                }
+            }
+        };
 
         let Some(upstream) = self.ups.get_mut(up) else { return NOWHERE };
         if upstream.blocked && upstream.out.len() > snapshot.buffers.high {
@@ -387,7 +386,7 @@ impl Engine {
                             }
                         }
                         Chosen { up, lease, route: at, timeout: forward.timeout, edits }
-                    })
+                    }),
             },
         };
         if let Some(tap) = &self.tap
@@ -415,8 +414,7 @@ impl Engine {
     ) -> Result<(UpId, Lease), Nowhere> {
         // What was decided before a wait is not decided again.
         let waited = self.waited_for(id).transpose()?;
-        if waited.is_none()
-            && forward.limit.as_ref().is_some_and(|limit| !limit.take(self.micros))
+        if waited.is_none() && forward.limit.as_ref().is_some_and(|limit| !limit.take(self.micros))
         {
             return Err(Fault::Overloaded.into());
         }

@@ -152,9 +152,7 @@ impl Engine {
             || breaker
                 .and_then(|breaker| breaker.endpoints.get(endpoint))
                 .is_some_and(|counts| counts.connections.is_full());
-        first(own).or_else(|| {
-            if endpoint_full { None } else { states.iter().find_map(first) }
-        })
+        first(own).or_else(|| if endpoint_full { None } else { states.iter().find_map(first) })
     }
 
     /// Puts the client into the queue, at its end; an error where there are too many.

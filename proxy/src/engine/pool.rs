@@ -400,7 +400,9 @@ impl Engine {
                     && state.connections < cluster.max_connections
                     && self.may_move(cluster_at, at, waiting)
             };
-            self.endpoints.get(cluster_at).and_then(|states| states.iter().enumerate().position(may))
+            self.endpoints
+                .get(cluster_at)
+                .and_then(|states| states.iter().enumerate().position(may))
         } else {
             None
         };

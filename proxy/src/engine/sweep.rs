@@ -54,8 +54,7 @@ impl Engine {
             let Some(flight) = self.flights.get(id) else { continue };
             let (up, started, began) = (flight.up, flight.started, flight.began);
             // A client that waits for a moment only learns nothing of the endpoint.
-            let hasty =
-                flight.limit <= self.now && self.now.saturating_sub(started) < SILENCE;
+            let hasty = flight.limit <= self.now && self.now.saturating_sub(started) < SILENCE;
             if let Some(upstream) = self.ups.get(up)
                 && !hasty
             {

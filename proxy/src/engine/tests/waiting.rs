@@ -292,8 +292,7 @@ fn who_joins_a_connection_that_is_being_set_up_is_pending() {
 
 #[test]
 fn requests_of_two_workers_count_together() {
-    let (snapshot, breaker) =
-        with_breaker(Bounds { connections: None, requests: Some(3) }, 10);
+    let (snapshot, breaker) = with_breaker(Bounds { connections: None, requests: Some(3) }, 10);
     let (mut one, mut two) = (Worker::new(&snapshot), Worker::new(&snapshot));
     one.ask(&line(0));
     one.ask(&line(1));
@@ -309,8 +308,7 @@ fn requests_of_two_workers_count_together() {
 
 #[test]
 fn a_worker_lets_go_of_an_idle_connection_that_another_waits_for() {
-    let (snapshot, breaker) =
-        with_breaker(Bounds { connections: Some(1), requests: None }, 10);
+    let (snapshot, breaker) = with_breaker(Bounds { connections: Some(1), requests: None }, 10);
     let (mut one, mut two) = (Worker::new(&snapshot), Worker::new(&snapshot));
     one.ask(&line(0));
     one.answer(0, 0);
@@ -326,8 +324,7 @@ fn a_worker_lets_go_of_an_idle_connection_that_another_waits_for() {
 
 #[test]
 fn of_two_workers_that_both_have_more_to_do_than_may_be_done_neither_starves() {
-    let (snapshot, breaker) =
-        with_breaker(Bounds { connections: Some(1), requests: None }, 1000);
+    let (snapshot, breaker) = with_breaker(Bounds { connections: Some(1), requests: None }, 1000);
     let mut workers = [Worker::new(&snapshot), Worker::new(&snapshot)];
     let mut done = [0, 0];
     let clients = workers
