@@ -2,6 +2,7 @@
 //! to indices, keys to slots.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -221,6 +222,29 @@ pub struct RouteTimes {
     pub stream: Option<Duration>,
     /// How long nothing may move in a session.
     pub idle: Option<Duration>,
+}
+
+impl RouteTimes {
+    /// With the defaults for sessions and streams filled in.
+    pub fn or(self, defaults: &Timeouts) -> Self {
+        Self {
+            session: self.session.or(defaults.session),
+            stream: self.stream.or(Some(defaults.stream)),
+            idle: self.idle,
+        }
+    }
+}
+
+impl fmt::Display for RouteTimes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { session, stream, idle } = *self;
+        let known = [("stream", stream), ("session", session), ("idle session", idle)];
+        let mut first = true;
+        for (what, time) in known.iter().filter_map(|(what, time)| Some((what, (*time)?))) {
+            write!(f, "{}{what} {time:?}", if std::mem::take(&mut first) { "" } else { ", " })?;
+        }
+        Ok(())
+    }
 }
 
 /// One arm of a split.

@@ -143,8 +143,12 @@ fn as_text(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
                             cluster.balance,
                             endpoints.join(", ")
                         ));
+                        if let Some(breaker) = &cluster.breaker {
+                            lines.push(format!("    breaker {breaker}"));
+                        }
                     }
-                    lines.push(format!("  timeout {timeout:?}"));
+                    let times = forward.times.or(&snapshot.timeouts);
+                    lines.push(format!("  timeout {timeout:?}, {times}"));
                     if let Some(limit) = &forward.limit {
                         lines.push(format!("  limit {limit}"));
                     }
@@ -196,7 +200,13 @@ fn as_json(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
                 let endpoints = target.endpoints.iter().filter_map(|at| cluster.endpoints.get(*at));
                 let endpoints: Vec<_> = endpoints.map(|e| e.address.to_string()).collect();
                 let share = forward.split.share(at);
-                Some(json!({ "cluster": cluster.name, "share": share, "endpoints": endpoints }))
+                let breaker = cluster.breaker.as_ref().map(ToString::to_string);
+                Some(json!({
+                    "cluster": cluster.name,
+                    "share": share,
+                    "endpoints": endpoints,
+                    "breaker": breaker,
+                }))
             })
             .collect(),
         _ => Vec::new(),
@@ -231,6 +241,10 @@ fn as_json(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
         "request": edits.map(|edits| keys(&edits.request)).unwrap_or_default(),
         "response": edits.map(|edits| keys(&edits.response)).unwrap_or_default(),
         "limit": forward.and_then(|forward| forward.limit.as_ref()).map(ToString::to_string),
+        "timeout": forward.map(|forward| {
+            format!("{:?}", forward.timeout.unwrap_or(snapshot.timeouts.request))
+        }),
+        "times": forward.map(|forward| forward.times.or(&snapshot.timeouts).to_string()),
         "why": why,
         "targets": targets,
     })

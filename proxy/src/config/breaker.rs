@@ -14,7 +14,7 @@ pub(super) fn read(cluster: &Reader<'_, '_>, endpoints: usize) -> Option<Breaker
     let section = cluster.section("breaker", "breaker")?;
     section.finish(&["connections", "pending", "requests", "endpoint"]);
     let pending = section.integer("pending", 0..=MOST).map_or(PENDING, |most| most as usize);
-    let endpoint = section.section("endpoint", "endpoint").map(|section| {
+    let endpoint = section.section("endpoint", "breaker.endpoint").map(|section| {
         section.finish(&["connections", "requests"]);
         bounds(&section)
     });

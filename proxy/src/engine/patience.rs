@@ -64,7 +64,7 @@ impl Engine {
 
     /// A session begins: how long may it last?
     pub(super) fn begin_session(&mut self, id: DownId, times: RouteTimes) {
-        let longest = times.session.or(self.snapshot.timeouts.session);
+        let longest = times.or(&self.snapshot.timeouts).session;
         let Some(down) = self.downs.get_mut(id) else { return };
         down.session = SessionTimes {
             until: longest.map_or(u64::MAX, |longest| self.now.saturating_add(millis(longest))),
