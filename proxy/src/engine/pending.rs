@@ -333,7 +333,7 @@ impl Engine {
 
     /// Ends waits that are past their deadlines, and looks at what other workers have
     /// given back and what they wait for.
-    pub(super) fn expire_waits(&mut self) {
+    pub(super) fn expire_queues(&mut self) {
         self.earliest_wait = u64::MAX;
         for cluster_at in 0..self.waits.len() {
             let Some(cluster) = self.snapshot.clusters.get(cluster_at) else { continue };
@@ -352,7 +352,7 @@ impl Engine {
                 self.look_at_waits(self.now + next);
             }
             if let Some(breaker) = breaker {
-                self.let_go(cluster_at, endpoints, &breaker);
+                self.hand_on(cluster_at, endpoints, &breaker);
             }
         }
     }
@@ -412,7 +412,7 @@ impl Engine {
     }
 
     /// Closes an idle connection of each endpoint where other workers wait for it.
-    fn let_go(&mut self, cluster_at: usize, endpoints: usize, breaker: &Breaker) {
+    fn hand_on(&mut self, cluster_at: usize, endpoints: usize, breaker: &Breaker) {
         for endpoint in 0..endpoints {
             let Some(state) = self.endpoints.get(cluster_at).and_then(|s| s.get(endpoint)) else {
                 continue;

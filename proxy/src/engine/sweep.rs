@@ -31,7 +31,7 @@ impl Engine {
             self.expire_flights();
         }
         if self.now >= self.earliest_wait {
-            self.expire_waits();
+            self.expire_queues();
         }
         if self.now >= self.earliest_conn {
             self.expire_downs();
