@@ -9,6 +9,7 @@
 //!
 //! Read on: `docs/architecture.md` walks a message through the files.
 
+pub mod balance;
 pub mod cli;
 pub mod config;
 pub mod edit;

@@ -10,6 +10,8 @@ use polyport_codecs::proxy_protocol::Version;
 use polyport_codecs::{Codec, Interest, Limits, Probe, Protocol, Slot};
 use polyport_router::{Split, Table};
 
+pub use crate::balance::{Balance, Eligibility, Hashing, Place, Set};
+
 use crate::edit::{Edits, Reply};
 use crate::health::Health;
 use crate::limit::Limit;
@@ -24,6 +26,9 @@ pub struct Snapshot {
     pub listeners: Vec<Listener>,
     /// In file order.
     pub clusters: Vec<Cluster>,
+    /// What routes spread messages over: first all endpoints of each cluster, in the
+    /// clusters' order, then those that some labels leave.
+    pub sets: Vec<Set>,
     /// The compiled routes.
     pub routes: Table<Action>,
     /// The keys that routes and hashes use.
@@ -125,6 +130,8 @@ pub struct Cluster {
     pub endpoints: Vec<Endpoint>,
     /// How an endpoint is chosen.
     pub balance: Balance,
+    /// Which may be chosen.
+    pub eligibility: Eligibility,
     /// Bound on setting up a connection. Default 1 s.
     pub connect_timeout: Duration,
     /// Shared connections kept to each endpoint by each worker. Default 1.
@@ -161,21 +168,8 @@ pub struct Endpoint {
     pub weight: u32,
     /// For subsets.
     pub labels: BTreeMap<String, String>,
-}
-
-/// How an endpoint is chosen among those of a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Balance {
-    /// What suits the protocol: by its own key where it has one (MQTT's client id), else in turn.
-    Natural,
-    /// In turn, by weight.
-    RoundRobin,
-    /// The less busy of two drawn by weight.
-    LeastRequest,
-    /// Drawn by weight.
-    Random,
-    /// By this key's value on a hash ring; round-robin for messages without it.
-    Hash(Slot),
+    /// Where it stands among its peers.
+    pub place: Place,
 }
 
 /// What a route decides.
@@ -214,8 +208,8 @@ pub struct Target {
     pub cluster: usize,
     /// Indices of the endpoints whose labels fit; all of them where none are asked for.
     pub endpoints: Vec<usize>,
-    /// A ring over `endpoints` (walks give positions in it), for [`Balance::Hash`].
-    pub ring: Option<polyport_router::Ring>,
+    /// The same as an index into [`Snapshot::sets`].
+    pub set: usize,
 }
 
 /// Slots of the facts that no codec knows; `None` where no rule asks.

@@ -138,9 +138,10 @@ fn as_text(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
                             .collect();
                         let share = forward.split.share(at) * 100.0;
                         lines.push(format!(
-                            "  {share:.0}% to cluster \"{}\" ({:?}): {}",
+                            "  {share:.0}% to cluster \"{}\" ({}; {}): {}",
                             cluster.name,
                             cluster.balance,
+                            cluster.eligibility,
                             endpoints.join(", ")
                         ));
                     }
@@ -196,7 +197,9 @@ fn as_json(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
                 let endpoints = target.endpoints.iter().filter_map(|at| cluster.endpoints.get(*at));
                 let endpoints: Vec<_> = endpoints.map(|e| e.address.to_string()).collect();
                 let share = forward.split.share(at);
-                Some(json!({ "cluster": cluster.name, "share": share, "endpoints": endpoints }))
+                let (balance, eligibility) =
+                    (cluster.balance.to_string(), cluster.eligibility.to_string());
+                Some(json!({ "cluster": cluster.name, "share": share, "endpoints": endpoints, "balance": balance, "eligibility": eligibility }))
             })
             .collect(),
         _ => Vec::new(),

@@ -5,6 +5,7 @@
 //! [`reader`] walks a table and notes what nobody asked for. Each section has a file:
 //! [`listeners`], [`clusters`], [`routes`] with [`matchers`], [`settings`].
 
+mod balance;
 mod clusters;
 mod diagnostic;
 mod edits;
@@ -92,9 +93,14 @@ pub fn compile_with(
     for key in enabled.iter().filter_map(|protocol| protocol.affinity()) {
         interest.add(key);
     }
-    let clusters = clusters::read(&mut root, registry, &mut interest, resolve, &request_defaults);
-    let routes = routes::read(&mut root, registry, &clusters, &mut interest);
-    root.finish(&["workers", "listener", "cluster", "route", "defaults", "limits", "admin"]);
+    let zone = root.string("zone").map(|(zone, _)| zone);
+    let clusters =
+        clusters::read(&mut root, registry, &mut interest, resolve, &request_defaults, zone);
+    let mut sets = balance::Sets::new(&clusters.list);
+    let routes = routes::read(&mut root, registry, &clusters, &mut sets, &mut interest);
+    root.finish(&[
+        "workers", "zone", "listener", "cluster", "route", "defaults", "limits", "admin",
+    ]);
 
     if listeners.is_empty() && !source.failed() {
         let help = "add [[listener]] with address = \"0.0.0.0:7000\"";
@@ -144,6 +150,7 @@ pub fn compile_with(
         workers,
         listeners,
         clusters: clusters.list,
+        sets: sets.list,
         routes: table,
         interest,
         facts,

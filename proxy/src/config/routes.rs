@@ -5,16 +5,17 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use polyport_codecs::{Interest, Registry};
-use polyport_router::{Ring, Route, Split};
+use polyport_router::{Route, Split};
 use toml::de::DeValue;
 
+use super::balance::Sets;
 use super::clusters::Clusters;
 use super::diagnostic::suggest;
 use super::edits::Context;
 use super::matchers::{known_key, predicates};
 use super::reader::{Reader, Value};
 use crate::edit::Edits;
-use crate::snapshot::{Action, Balance, Forward, Target};
+use crate::snapshot::{Action, Forward, Target};
 
 /// The routes, where each stands, and the clusters that some route sends to.
 pub(super) struct Routes {
@@ -27,6 +28,7 @@ pub(super) fn read(
     root: &mut Reader<'_, '_>,
     registry: &Registry,
     clusters: &Clusters,
+    sets: &mut Sets,
     interest: &mut Interest,
 ) -> Routes {
     let mut all = Routes { routes: Vec::new(), spans: Vec::new(), used: BTreeSet::new() };
@@ -83,7 +85,7 @@ pub(super) fn read(
                 None
             }
             (Some(value), false) => {
-                forward(&section, value, registry, clusters, interest, &mut all.used).map(
+                forward(&section, value, registry, clusters, sets, interest, &mut all.used).map(
                     |mut forward| {
                         if edits != Edits::default() {
                             forward.edits = Some(Arc::new(edits));
@@ -118,6 +120,7 @@ fn forward(
     to: &Value<'_>,
     registry: &Registry,
     clusters: &Clusters,
+    sets: &mut Sets,
     interest: &mut Interest,
     used: &mut BTreeSet<usize>,
 ) -> Option<Forward> {
@@ -133,7 +136,7 @@ fn forward(
     };
     let (mut weights, mut targets) = (Vec::new(), Vec::new());
     for value in arms {
-        let (weight, target) = arm(section, value, clusters, keyed)?;
+        let (weight, target) = arm(section, value, clusters, sets, keyed)?;
         used.insert(target.cluster);
         weights.push(weight);
         targets.push(target);
@@ -155,6 +158,7 @@ fn arm(
     section: &Reader<'_, '_>,
     value: &Value<'_>,
     clusters: &Clusters,
+    sets: &mut Sets,
     keyed: bool,
 ) -> Option<(u32, Target)> {
     let mut weight = 1;
@@ -212,18 +216,6 @@ fn arm(
         section.source.error(labels_span, message, None);
         return None;
     }
-    let hashed = match settings.balance {
-        Balance::Hash(_) => true,
-        Balance::Natural => keyed && endpoints.len() > 1,
-        _ => false,
-    };
-    let ring = hashed.then(|| {
-        let members: Vec<(String, u32)> = endpoints
-            .iter()
-            .filter_map(|at| settings.endpoints.get(*at))
-            .map(|endpoint| (endpoint.address.to_string(), endpoint.weight))
-            .collect();
-        Ring::new(members.iter().map(|(name, weight)| (name.as_str(), *weight)))
-    });
-    Some((weight, Target { cluster, endpoints, ring }))
+    let set = sets.of(&clusters.list, cluster, &endpoints, keyed);
+    Some((weight, Target { cluster, endpoints, set }))
 }

@@ -283,6 +283,7 @@ impl Engine {
                 self.look_by(self.now + u64::from(head.patience));
             }
             // From here on nobody pairs replies with requests: this one has ended well.
+            self.count_session(up);
             self.mark_up(up);
             self.forget_flight(flight);
             return Passed::On { to: Some(up), flight: None };
@@ -399,7 +400,7 @@ impl Engine {
             None => forward.split.choose(self.rng.random()),
         };
         let target = forward.targets.get(arm).ok_or(Fault::NoHealthyEndpoint)?;
-        let endpoint = self.choose_endpoint(target, view, wanted.protocol)?;
+        let endpoint = self.choose_endpoint(target, view, wanted.protocol, &[])?;
         if let Some(cluster) = snapshot.clusters.get(target.cluster) {
             let address: Option<SocketAddr> =
                 cluster.endpoints.get(endpoint).map(|endpoint| endpoint.address);
@@ -468,6 +469,7 @@ impl Engine {
                     upstream.mode = UpMode::Session(id);
                     upstream.draining = true;
                 }
+                self.count_session(up);
                 if let Some(down) = self.downs.get_mut(id) {
                     down.metadata = Some(metadata);
                     down.state = DownState::Session(up);

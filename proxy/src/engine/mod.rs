@@ -9,10 +9,12 @@
 //! randomness are given to it, so a run can be repeated from its seed.
 //!
 //! Read on, along a request's way: [`downstream`] (bytes to heads), [`dispatch`]
-//! (heads to an upstream connection), [`pool`] (which connection), [`upstream`]
+//! (heads to an upstream connection), [`balance`] (which endpoint), [`pool`] (which
+//! connection), [`upstream`]
 //! (replies), [`finish`] (the one place where a request ends), [`flow`] (who is
 //! not read while whom), [`sweep`] (deadlines).
 
+mod balance;
 pub mod buffer;
 mod dispatch;
 mod downstream;
@@ -38,6 +40,7 @@ use rand::rngs::SmallRng;
 use crate::snapshot::Snapshot;
 pub use peer::{Handed, Peer, TlsFacts, Way};
 
+use balance::Chooser;
 use buffer::Spares;
 use pool::{EndpointState, ProfileState};
 use slab::Slab;
@@ -138,8 +141,10 @@ pub struct Engine {
     flights: Slab<Flight>,
     /// By cluster, then endpoint.
     endpoints: Vec<Vec<EndpointState>>,
-    /// Of each cluster, how many choices were made in turn.
-    turns: Vec<u64>,
+    /// Of each set of endpoints, who may be chosen.
+    choosers: Vec<Chooser>,
+    /// How often this worker has learned something that changes who may be chosen.
+    changes: u64,
     profiles: Vec<ProfileState>,
     dirty: Vec<ConnId>,
     resume: Vec<DownId>,
@@ -173,7 +178,8 @@ impl Engine {
             ups: Slab::default(),
             flights: Slab::default(),
             endpoints,
-            turns: vec![0; snapshot.clusters.len()],
+            choosers: snapshot.sets.iter().map(|_| Chooser::default()).collect(),
+            changes: 0,
             profiles: vec![ProfileState::default()],
             dirty: Vec::new(),
             resume: Vec::new(),

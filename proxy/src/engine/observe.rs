@@ -21,6 +21,6 @@ pub(super) enum Seen {
 impl Engine {
     /// An endpoint has dealt with a request that was sent to it `took` µs ago.
     pub(super) fn observe(&mut self, cluster: usize, endpoint: usize, seen: Seen, took: u64) {
-        let _ = (cluster, endpoint, seen, took);
+        self.pace(cluster, endpoint, seen, took);
     }
 }

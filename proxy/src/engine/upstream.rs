@@ -327,6 +327,7 @@ impl Engine {
             upstream.mode = UpMode::Session(flight.down);
             upstream.draining = true;
         }
+        self.count_session(up);
         let Some(down) = self.downs.get_mut(flight.down) else {
             self.close_up(up, Fault::UpstreamReset);
             return;
@@ -424,6 +425,9 @@ impl Engine {
         {
             state.connections = state.connections.saturating_sub(1);
             state.in_flight = state.in_flight.saturating_sub(upstream.in_flight);
+            if matches!(upstream.mode, UpMode::Session(_)) {
+                state.sessions = state.sessions.saturating_sub(1);
+            }
         }
         self.drop_profile(upstream.profile, Party::Upstream);
         let waiting = upstream.out.len();

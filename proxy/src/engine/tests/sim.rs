@@ -116,10 +116,16 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
     let (limits, interest) = (Limits::default(), Interest::nothing());
     let codec = protocol.compile(&limits, &interest);
     let address: std::net::SocketAddr = ([127, 0, 0, 1], 1).into();
-    let endpoint = Endpoint { address, host: String::new(), weight: 1, labels: BTreeMap::new() };
+    let endpoint = Endpoint {
+        address,
+        host: String::new(),
+        weight: 1,
+        labels: BTreeMap::new(),
+        place: Place::default(),
+    };
     let forward = Forward {
         split: Split::new([1]).expect("a weight"),
-        targets: vec![Target { cluster: 0, endpoints: vec![0, 1], ring: None }],
+        targets: vec![Target { cluster: 0, endpoints: vec![0, 1], set: 0 }],
         sticky: None,
         timeout: None,
         edits: None,
@@ -141,6 +147,7 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
             name: "all".into(),
             endpoints: vec![endpoint.clone(), endpoint],
             balance: Balance::RoundRobin,
+            eligibility: Eligibility::default(),
             connect_timeout: Duration::from_secs(1),
             connections: 2,
             max_connections: 100,
@@ -153,6 +160,7 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
             heartbeat: Duration::from_secs(15),
             health: (0..2).map(|_| Health::default()).collect(),
         }],
+        sets: vec![Set { cluster: 0, endpoints: vec![0, 1], table: None, fallback: None }],
         routes: Table::compile(vec![Route {
             name: "all".into(),
             when: vec![],
