@@ -133,7 +133,11 @@ impl Engine {
         if let Some(fallback) = set.fallback {
             self.look_at(target.set);
             let chooser = self.choosers.get(target.set).ok_or(Fault::NoHealthyEndpoint)?;
-            if chooser.available == 0 || set.endpoints.iter().all(|at| avoid.contains(at)) {
+            let mut members = chooser.members.iter().zip(&set.endpoints);
+            let left = |(member, at): (&Member, &usize)| {
+                member.usable && !member.resting && !avoid.contains(at)
+            };
+            if chooser.available == 0 || !avoid.is_empty() && !members.any(left) {
                 return self.choose_of(fallback, hash, avoid).ok_or(Fault::NoHealthyEndpoint);
             }
         }

@@ -4,8 +4,10 @@
 
 #![allow(missing_docs, clippy::indexing_slicing)]
 
+mod balance;
 mod sim;
 mod slow;
+mod tail;
 mod toy;
 
 use sim::{Plan, simulate};
