@@ -1,10 +1,13 @@
 //! Which of several servers is chosen, with real servers that say who they are.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use polyport_tests::peers::{curl, dubbo_start, redis_cli};
+use polyport_tests::process::run;
+use polyport_tests::proxy::binary;
 use polyport_tests::{Config, DubboServer, Nginx, PATIENCE, Proxy, Raw, RedisServer, direct};
 
 /// Redis servers, each of which has its port under `who`.
@@ -121,26 +124,23 @@ fn the_latency_of_real_servers_is_measured() {
     }
     let servers = redis(3);
     let proxy = proxied(&servers, &["", "", ""], "balance = \"ewma\"");
-    // The first is busy for a while, each time it is asked.
-    let spin = "for i = 1, 3000000 do end return redis.call('GET', 'who')";
-    for server in &servers {
-        let spin = if port(server) == port(&servers[0]) {
-            spin
-        } else {
-            "return redis.call('GET', 'who')"
-        };
+    // The first is busy for so long, each time it is asked, that no hiccup of a busy
+    // machine makes another one look slower.
+    for (at, server) in servers.iter().enumerate() {
+        let spin = if at == 0 { "for i = 1, 20000000 do end " } else { "" };
+        let body = format!("{spin}return redis.call('GET', 'who')");
         let script =
-            format!("#!lua name=who\nredis.register_function('who', function() {spin} end)");
+            format!("#!lua name=who\nredis.register_function('who', function() {body} end)");
         redis_cli(server.address, &["FUNCTION", "LOAD", &script]);
     }
     let mut client = Raw::connect(proxy.address("redis"));
     let mut slow = 0;
-    for _ in 0..300 {
+    for _ in 0..200 {
         client.send("FCALL who 0\r\n");
         slow += usize::from(answer(&mut client).expect("an answer") == port(&servers[0]));
     }
-    // In turn it would be 100.
-    assert!(slow < 50, "{slow} of 300 went to the slow one");
+    // In turn it would be 67.
+    assert!(slow < 40, "{slow} of 200 went to the slow one");
 }
 
 /// Who answers for a key.
@@ -341,5 +341,23 @@ fn labels_are_given_up_only_where_that_is_allowed() {
         servers[1].restart();
         name(&servers[1]);
         wait_for(&mut client, &v2, &[&v1]);
+    }
+}
+
+#[test]
+fn explain_says_how_an_endpoint_is_chosen() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("polyport.toml");
+    let config = "[[listener]]\naddress = \"127.0.0.1:7000\"\n[[cluster]]\nname = \"a\"\n\
+        endpoints = [\"127.0.0.1:1\"]\nbalance = { maglev = \"source.ip\", bound = 1.5 }\n\
+        slow-start = \"30s\"\n[[route]]\nto = \"a\"\n";
+    std::fs::write(&file, config).expect("the config");
+    for more in [&[][..], &["--json"]] {
+        let mut command = Command::new(binary());
+        command.args(["explain", "-c"]).arg(&file).args(more);
+        let said = run("polyport explain", command);
+        for words in ["maglev of source.ip, bound 1.5", "panic below 50% usable, slow start 30s"] {
+            assert!(said.contains(words), "{said}");
+        }
     }
 }

@@ -99,6 +99,7 @@ fn mistakes_are_told() {
     let nowhere = with("locality = {}").replace("zone = \"a\"\n", "");
     let found = problems(&nowhere);
     assert!(found[0].contains("`locality` without knowing where we are"), "{found:#?}");
-    let priority = with("").replace("[\"127.0.0.1:1\"]", "[{ address = \"127.0.0.1:1\", priority = 256 }]");
+    let priority =
+        with("").replace("[\"127.0.0.1:1\"]", "[{ address = \"127.0.0.1:1\", priority = 256 }]");
     assert!(problems(&priority)[0].contains("expected a whole number from 0 to 255"));
 }
