@@ -111,11 +111,11 @@ fn mistakes_are_shown_where_they_stand_with_what_to_write() {
         ("[admin]\naddress = \"0.0.0.0:1\"", "7:11: `0.0.0.0:1` is no loopback address"),
         (
             "[[route]]\nto = \"a\"\nretry = { on = [\"resett\"] }",
-            "8:16: unknown condition `resett` [did you mean `reset`?]",
+            "8:17: unknown condition `resett` [did you mean `reset`?]",
         ),
         (
             "[[route]]\nto = \"a\"\nretry = { on = [\"99\"] }",
-            "8:16: unknown condition `99` [there are connect-failure, reset",
+            "8:17: unknown condition `99` [there are connect-failure, reset",
         ),
         ("[[route]]\nto = \"a\"\nretry = { on = [] }", "8:9: retry on nothing"),
         ("[[route]]\nto = \"a\"\nretry = { attempts = 11 }", "a whole number from 1 to 10"),
