@@ -11,8 +11,8 @@ use polyport_codecs::{Codec, Interest, Limits, Probe, Protocol, Slot};
 use polyport_router::{Split, Table};
 
 use crate::edit::{Edits, Reply};
+use crate::guard::{Access, Guard};
 use crate::health::Health;
-use crate::limit::Limit;
 use crate::tls::client::ClientTls;
 use crate::tls::server::ServerTls;
 
@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub protocols: Vec<Enabled>,
     /// Where the figures can be asked for, config section `[admin]`.
     pub admin: Option<SocketAddr>,
+    /// Who may come where no route says so, and where denials are told.
+    pub access: Access,
 }
 
 /// A protocol with its codec compiled for this config.
@@ -203,8 +205,8 @@ pub struct Forward {
     pub timeout: Option<Duration>,
     /// What is changed in requests and their replies.
     pub edits: Option<Arc<Edits>>,
-    /// How often it may be taken.
-    pub limit: Option<Arc<Limit>>,
+    /// What messages have to pass first.
+    pub guard: Option<Arc<Guard>>,
 }
 
 /// One arm of a split.

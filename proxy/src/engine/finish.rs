@@ -7,7 +7,7 @@ use super::Engine;
 use super::buffer::Spares;
 use super::observe::Seen;
 use super::pool::Party;
-use super::state::{DownId, DownState, Downstream, Flight, FlightId, Lane, UpId, UpMode};
+use super::state::{ConnId, DownId, DownState, Downstream, Flight, FlightId, Lane, UpId, UpMode};
 
 impl Engine {
     /// Takes a request out of all books; the caller sees to its answer.
@@ -37,7 +37,11 @@ impl Engine {
             flight.deadline = self.now.saturating_add(flight.timeout).min(flight.limit);
             self.earliest_flight = self.earliest_flight.min(flight.deadline);
         }
-        if flight.oneway {
+        let (down, oneway) = (flight.down, flight.oneway);
+        if flight.pace > 0 {
+            self.set_pace(ConnId::Down(down), 0);
+        }
+        if oneway {
             self.counters.oneways += 1;
             self.finish(id);
         }

@@ -11,14 +11,18 @@
 //! Read on, along a request's way: [`downstream`] (bytes to heads), [`dispatch`]
 //! (heads to an upstream connection), [`pool`] (which connection), [`upstream`]
 //! (replies), [`finish`] (the one place where a request ends), [`flow`] (who is
-//! not read while whom), [`sweep`] (deadlines).
+//! not read while whom), [`sweep`] (deadlines). Beside it: [`guard`] (who may pass),
+//! [`fault`] and [`pace`] (what goes wrong on purpose).
 
 pub mod buffer;
 mod dispatch;
 mod downstream;
+mod fault;
 mod finish;
 mod flow;
+mod guard;
 mod observe;
+mod pace;
 mod peer;
 mod pool;
 mod session;
@@ -27,6 +31,7 @@ pub mod state;
 mod sweep;
 mod upstream;
 
+use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,6 +44,8 @@ use crate::snapshot::Snapshot;
 pub use peer::{Handed, Peer, TlsFacts, Way};
 
 use buffer::Spares;
+use fault::Sleeper;
+use guard::Auditor;
 use pool::{EndpointState, ProfileState};
 use slab::Slab;
 use state::{ConnId, DownId, Downstream, Flight, UpId, Upstream};
@@ -67,6 +74,8 @@ pub enum Action {
     Connect(UpId, SocketAddr),
     /// Shut our end for writing.
     Shut(ConnId),
+    /// Close so that the peer sees a reset; [`Action::Close`] follows.
+    Reset(ConnId),
     /// Close and forget; nothing more is said of this connection.
     Close(ConnId),
     /// Read again, since [`Engine::wants_read`] may have changed.
@@ -144,6 +153,9 @@ pub struct Engine {
     dirty: Vec<ConnId>,
     resume: Vec<DownId>,
     handed: Vec<Handed>,
+    /// Who waits for a time of its own.
+    sleepers: BinaryHeap<Sleeper>,
+    auditor: Auditor,
     actions: Vec<Action>,
     spares: Spares,
     /// For replies, of which nobody asks any key.
@@ -178,6 +190,8 @@ impl Engine {
             dirty: Vec::new(),
             resume: Vec::new(),
             handed: Vec::new(),
+            sleepers: BinaryHeap::new(),
+            auditor: Auditor::new(&snapshot.access.audit),
             actions: Vec::new(),
             spares: Spares::default(),
             no_metadata: Metadata::default(),

@@ -123,7 +123,7 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
         sticky: None,
         timeout: None,
         edits: None,
-        limit: None,
+        guard: None,
     };
     Snapshot {
         workers: 1,
@@ -171,6 +171,7 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
         },
         buffers: Buffers { high: 512, out_of_turn: 1024, in_flight: 8, connections: 1000 },
         admin: None,
+        access: Default::default(),
         protocols: vec![Enabled { protocol, codec: codec.clone(), framing: codec, affinity: None }],
     }
 }
@@ -178,8 +179,17 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
 use crate::snapshot::Action as Action_;
 
 pub(super) fn simulate(protocol: &'static Toy, seed: u64, plan: Plan) -> Report {
+    simulate_with(snapshot(protocol), protocol, seed, plan)
+}
+
+pub(super) fn simulate_with(
+    snapshot: Snapshot,
+    protocol: &'static Toy,
+    seed: u64,
+    plan: Plan,
+) -> Report {
     let mut rng = SmallRng::seed_from_u64(seed);
-    let mut engine = Engine::new(Arc::new(snapshot(protocol)), seed, None);
+    let mut engine = Engine::new(Arc::new(snapshot), seed, None);
     let mut world = World { clients: Vec::new(), servers: BTreeMap::new() };
     let mut report = Report::default();
     let in_order = protocol.exchange() != polyport_codecs::Exchange::Correlated;
@@ -231,7 +241,7 @@ pub(super) fn simulate(protocol: &'static Toy, seed: u64, plan: Plan) -> Report 
                             world.servers.remove(&up.index());
                         }
                     }
-                    Action::Close(conn) | Action::Shut(conn) => {
+                    Action::Close(conn) | Action::Reset(conn) | Action::Shut(conn) => {
                         if let Some(pipe) = world.pipe(conn) {
                             pipe.closed = true;
                         }
