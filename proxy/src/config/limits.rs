@@ -46,7 +46,7 @@ fn limit(
         }
         DeValue::Table(table) => Reader::new(route.source, table, value.span(), "a limit"),
         _ => {
-            route.wrong(value, "\"100/s\" or { rate = \"100/s\" }");
+            route.wrong(value, "\"100/s\", or a table");
             return None;
         }
     };
