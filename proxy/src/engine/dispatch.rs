@@ -639,6 +639,7 @@ fn dialogue(head: &Head) -> Dialogue {
         left: if let Body::Length(left) = head.body { left } else { 0 },
         steps: head.body == Body::Steps,
         dropping: false,
+        pace: 0,
         patience: u64::from(head.patience),
         waiting: Vec::new(),
         begun: false,
