@@ -17,6 +17,7 @@ pub mod engine;
 pub mod guard;
 pub mod health;
 pub mod limit;
+pub mod policy;
 pub mod snapshot;
 mod streams;
 pub mod tls;

@@ -152,6 +152,12 @@ fn as_text(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
                     if let Some(guard) = &forward.guard {
                         lines.extend(guarded(guard, view));
                     }
+                    if let Some(retry) = &forward.retry {
+                        lines.push(format!("  retry {retry}"));
+                    }
+                    if let Some(mirror) = &forward.mirror {
+                        lines.push(format!("  mirror {mirror}"));
+                    }
                     if let Some(edits) = &forward.edits {
                         let show = |edits: &[Edit]| {
                             edits.iter().map(|edit| &*edit.key).collect::<Vec<_>>().join(", ")
@@ -263,6 +269,8 @@ fn as_json(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
         "response": edits.map(|edits| keys(&edits.response)).unwrap_or_default(),
         "limit": guard.filter(|guard| !guard.limits.0.is_empty())
             .map(|guard| guard.limits.to_string()),
+        "retry": forward.and_then(|forward| forward.retry.as_ref()).map(ToString::to_string),
+        "mirror": forward.and_then(|forward| forward.mirror.as_ref()).map(ToString::to_string),
         "why": why,
         "targets": targets,
     })

@@ -14,6 +14,7 @@ mod limits;
 mod listeners;
 mod matchers;
 mod reader;
+mod retry;
 mod routes;
 mod settings;
 mod transport;

@@ -13,6 +13,7 @@ use super::diagnostic::suggest;
 use super::edits::Context;
 use super::matchers::{known_key, predicates};
 use super::reader::{Reader, Value};
+use super::retry;
 use crate::edit::Edits;
 use crate::snapshot::{Action, Balance, Forward, Target};
 
@@ -37,7 +38,7 @@ pub(super) fn read(
     for section in root.sections("route", "[[route]]") {
         section.finish(&[
             "name", "match", "to", "timeout", "sticky", "deny", "limit", "request", "response",
-            "redirect", "respond", "fault", "only", "audit",
+            "redirect", "respond", "fault", "only", "audit", "retry", "mirror",
         ]);
         let name = section.string("name");
         let span = name.as_ref().map_or(section.span.clone(), |(_, span)| span.clone());
@@ -110,7 +111,9 @@ pub(super) fn read(
 
 /// Complains of what only routes that send somewhere have.
 fn useless(section: &Reader<'_, '_>, what: &str) {
-    for key in ["request", "response", "timeout", "sticky", "limit", "fault", "only"] {
+    let forwards =
+        ["request", "response", "timeout", "sticky", "limit", "fault", "only", "retry", "mirror"];
+    for key in forwards {
         if let Some(value) = section.get(key) {
             let message = format!("{what} has no use for `{key}`");
             section.source.error(value.span(), message, Some("remove this".into()));
@@ -138,7 +141,8 @@ fn forward(
     };
     let (mut weights, mut targets) = (Vec::new(), Vec::new());
     for value in arms {
-        let (weight, target) = arm(section, value, clusters, keyed)?;
+        let keys = ["cluster", "labels", "weight"];
+        let (weight, target) = arm(section, value, clusters, keyed, &keys)?;
         used.insert(target.cluster);
         weights.push(weight);
         targets.push(target);
@@ -153,14 +157,22 @@ fn forward(
     });
     let timeout = section.duration("timeout");
     let guard = super::access::guard(section, registry, interest).map(Arc::new);
-    Some(Forward { split, targets, sticky, timeout, edits: None, guard })
+    let retry = retry::retry(section, registry).map(Arc::new);
+    let mirror = retry::mirror(section, clusters, keyed).map(Arc::new);
+    if let Some(mirror) = &mirror {
+        used.insert(mirror.target.cluster);
+    }
+    Some(Forward { split, targets, sticky, timeout, edits: None, guard, retry, mirror })
 }
 
-fn arm(
+/// A cluster, perhaps only some endpoints of it, and its weight. `keys`: what a table may
+/// hold beside these.
+pub(super) fn arm(
     section: &Reader<'_, '_>,
     value: &Value<'_>,
     clusters: &Clusters,
     keyed: bool,
+    keys: &[&str],
 ) -> Option<(u32, Target)> {
     let mut weight = 1;
     let mut labels: BTreeMap<&str, &str> = BTreeMap::new();
@@ -169,7 +181,7 @@ fn arm(
         DeValue::String(name) => (name.as_ref(), value.span()),
         DeValue::Table(table) => {
             let arm = Reader::new(section.source, table, value.span(), "a target");
-            arm.finish(&["cluster", "labels", "weight"]);
+            arm.finish(keys);
             weight = arm.integer("weight", 0..=1_000_000).unwrap_or(1) as u32;
             if let Some(wanted) = arm.section("labels", "labels") {
                 labels_span = wanted.span.clone();

@@ -33,6 +33,8 @@ struct Chosen {
     lease: Lease,
     /// The route's position; `usize::MAX`: none was asked.
     route: usize,
+    /// Which of its targets.
+    arm: usize,
     timeout: Option<std::time::Duration>,
     /// The values that its route's changes have, to the request and to its reply.
     edits: (Vec<u8>, Vec<u8>),
@@ -129,7 +131,7 @@ impl Engine {
             return Passed::Parked;
         }
 
-        let Chosen { up, lease, route, timeout, edits, pace } =
+        let Chosen { up, lease, route, arm, timeout, edits, pace } =
             if let (true, Some(up)) = (on_held, down.held) {
                 if let Err(fault) = self.permit_held(id, buf) {
                     self.counters.faults += 1;
@@ -140,7 +142,7 @@ impl Engine {
                     return NOWHERE;
                 }
                 let edits = (Vec::new(), Vec::new());
-                Chosen { up, lease, route: usize::MAX, timeout: None, edits, pace: 0 }
+                Chosen { up, lease, route: usize::MAX, arm: 0, timeout: None, edits, pace: 0 }
             } else {
                 match self.choose(id, head, buf, lease, protocol) {
                     Ok(chosen) => chosen,
@@ -173,7 +175,7 @@ impl Engine {
             return Passed::Parked;
         }
         self.counters.requests += 1;
-        if upstream.pace.is_on() || pace > 0 {
+        if pace > 0 {
             self.set_pace(ConnId::Up(up), pace);
         }
         let (Some(down), Some(upstream)) = (self.downs.get_mut(id), self.ups.get_mut(up)) else {
@@ -209,6 +211,8 @@ impl Engine {
             lane: down.lanes_gone + down.lanes.len() as u64,
             started: self.now,
             deadline,
+            total: deadline,
+            per_try: 0,
             timeout: request,
             limit,
             lease,
@@ -225,6 +229,9 @@ impl Engine {
             edits: edits.1,
             note,
             route,
+            arm,
+            kept: None,
+            mirror: false,
         });
         self.earliest_flight = self.earliest_flight.min(deadline);
         down.in_flight += 1;
@@ -251,10 +258,10 @@ impl Engine {
         };
         let out = upstream.out.tail(&mut self.spares);
         let start = out.len();
-        let asked = match snapshot.routes.routes().get(route).map(|route| &route.then) {
-            Some(RouteAction::Forward(forward)) => forward.edits.as_ref(),
-            _ => None,
-        };
+        let forward = snapshot.forward(route);
+        let keeps =
+            forward.is_some_and(|forward| forward.retry.is_some() || forward.mirror.is_some());
+        let asked = forward.and_then(|forward| forward.edits.as_ref());
         let asked = asked.map_or(&[][..], |edits| &edits.request);
         let changed = if asked.is_empty() {
             enabled.protocol.relay(head, message, &hop, out);
@@ -264,8 +271,8 @@ impl Engine {
                 enabled.protocol.rewrite(head, message, &hop, changes, out)
             })
         };
-        self.spares.give(edits.0);
         if let Err(error) = changed {
+            self.spares.give(edits.0);
             tracing::debug!(%error, "a request cannot be changed as its route asks");
             out.truncate(start);
             self.forget_flight(flight);
@@ -299,6 +306,14 @@ impl Engine {
         {
             decoder.expect(head.reply_to);
         }
+        if keeps {
+            self.keep(flight, head, message, edits.0);
+        } else {
+            self.spares.give(edits.0);
+        }
+        let (Some(upstream), Some(down)) = (self.ups.get_mut(up), self.downs.get_mut(id)) else {
+            return NOWHERE;
+        };
         match lease {
             Lease::Session => {
                 upstream.mode = UpMode::Session(id);
@@ -400,11 +415,11 @@ impl Engine {
                         };
                         let wanted =
                             Wanted { protocol: Some(protocol), profile, lease, ends: None };
-                        let (up, lease) =
+                        let (up, lease, arm) =
                             self.connection_for(id, forward, &view, wanted, &mut tapped)?;
-                        Ok((up, lease, pace))
+                        Ok((up, lease, arm, pace))
                     })
-                    .map(|(up, lease, pace)| {
+                    .map(|(up, lease, arm, pace)| {
                         let mut edits = (Vec::new(), Vec::new());
                         if let Some(asked) = &forward.edits {
                             if !asked.request.is_empty() {
@@ -416,7 +431,8 @@ impl Engine {
                                 render(&asked.response, &view, &mut edits.1);
                             }
                         }
-                        Chosen { up, lease, route: at, timeout: forward.timeout, edits, pace }
+                        let timeout = forward.timeout;
+                        Chosen { up, lease, route: at, arm, timeout, edits, pace }
                     }),
             },
         };
@@ -459,7 +475,7 @@ impl Engine {
         view: &polyport_codecs::View<'_>,
         wanted: Wanted,
         tapped: &mut Tapped<'_>,
-    ) -> Result<(UpId, Lease), Fault> {
+    ) -> Result<(UpId, Lease, usize), Fault> {
         let snapshot = self.snapshot.clone();
         let arm = match forward.sticky.and_then(|slot| view.get(slot)) {
             _ if forward.targets.len() == 1 => 0,
@@ -467,7 +483,7 @@ impl Engine {
             None => forward.split.choose(self.rng.random()),
         };
         let target = forward.targets.get(arm).ok_or(Fault::NoHealthyEndpoint)?;
-        let endpoint = self.choose_endpoint(target, view, wanted.protocol)?;
+        let endpoint = self.choose_endpoint(target, view, wanted.protocol, &[])?;
         if let Some(cluster) = snapshot.clusters.get(target.cluster) {
             let address: Option<SocketAddr> =
                 cluster.endpoints.get(endpoint).map(|endpoint| endpoint.address);
@@ -485,11 +501,11 @@ impl Engine {
             lease => lease,
         };
         let up = self.connection(id, target, endpoint, Wanted { lease, ends, ..wanted })?;
-        Ok((up, lease))
+        Ok((up, lease, arm))
     }
 
     /// Gives back a connection that was leased and then not used.
-    fn unlease(&mut self, up: UpId) {
+    pub(super) fn unlease(&mut self, up: UpId) {
         if let Some(upstream) = self.ups.get(up)
             && matches!(upstream.mode, UpMode::Leased(_))
             && upstream.in_flight == 0
@@ -524,7 +540,7 @@ impl Engine {
                 .pass_guard(id, (at, route), forward, &view)
                 .map_err(Nowhere::from)
                 .and_then(|pace| {
-                    let (up, _) = self.connection_for(id, forward, &view, wanted, &mut tapped)?;
+                    let (up, ..) = self.connection_for(id, forward, &view, wanted, &mut tapped)?;
                     Ok((up, pace))
                 }),
             Some((_, _, RouteAction::Deny)) => {
