@@ -38,7 +38,7 @@ pub(super) fn read(
     for section in root.sections("route", "[[route]]") {
         section.finish(&[
             "name", "match", "to", "timeout", "sticky", "deny", "limit", "request", "response",
-            "redirect", "respond", "retry", "mirror", "fault", "only", "audit",
+            "redirect", "respond", "fault", "only", "audit", "retry", "mirror",
         ]);
         let name = section.string("name");
         let span = name.as_ref().map_or(section.span.clone(), |(_, span)| span.clone());
@@ -111,9 +111,9 @@ pub(super) fn read(
 
 /// Complains of what only routes that send somewhere have.
 fn useless(section: &Reader<'_, '_>, what: &str) {
-    for key in
-        ["request", "response", "timeout", "sticky", "limit", "retry", "mirror", "fault", "only"]
-    {
+    let forwards =
+        ["request", "response", "timeout", "sticky", "limit", "fault", "only", "retry", "mirror"];
+    for key in forwards {
         if let Some(value) = section.get(key) {
             let message = format!("{what} has no use for `{key}`");
             section.source.error(value.span(), message, Some("remove this".into()));

@@ -142,8 +142,7 @@ impl Engine {
                     return NOWHERE;
                 }
                 let edits = (Vec::new(), Vec::new());
-                let (route, timeout) = (usize::MAX, None);
-                Chosen { up, lease, route, arm: 0, timeout, edits, pace: 0 }
+                Chosen { up, lease, route: usize::MAX, arm: 0, timeout: None, edits, pace: 0 }
             } else {
                 match self.choose(id, head, buf, lease, protocol) {
                     Ok(chosen) => chosen,
@@ -176,7 +175,7 @@ impl Engine {
             return Passed::Parked;
         }
         self.counters.requests += 1;
-        if upstream.pace.is_on() || pace > 0 {
+        if pace > 0 {
             self.set_pace(ConnId::Up(up), pace);
         }
         let (Some(down), Some(upstream)) = (self.downs.get_mut(id), self.ups.get_mut(up)) else {
@@ -656,6 +655,7 @@ fn dialogue(head: &Head) -> Dialogue {
         left: if let Body::Length(left) = head.body { left } else { 0 },
         steps: head.body == Body::Steps,
         dropping: false,
+        pace: 0,
         patience: u64::from(head.patience),
         waiting: Vec::new(),
         begun: false,

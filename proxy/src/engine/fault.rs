@@ -71,8 +71,9 @@ impl Engine {
             }
             match fault.what {
                 Wrong::Delay(time) if fate.until == 0 => {
-                    let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-                    fate.until = self.now.saturating_add(time);
+                    // Rounded up: it is never less than what was asked for.
+                    let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+                    fate.until = self.micros.saturating_add(time).div_ceil(1000);
                 }
                 Wrong::Delay(_) => {}
                 Wrong::Bandwidth(rate) if fate.pace == 0 || rate < fate.pace => fate.pace = rate,

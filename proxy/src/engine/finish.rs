@@ -48,12 +48,12 @@ impl Engine {
             };
             self.earliest_flight = self.earliest_flight.min(flight.deadline);
         }
-        let (down, oneway, paced) = (flight.down, flight.oneway, flight.pace > 0);
-        if first && flight.kept.is_some() {
-            self.whole(id);
-        }
-        if paced {
+        let (down, oneway) = (flight.down, flight.oneway);
+        if first && flight.pace > 0 {
             self.set_pace(ConnId::Down(down), 0);
+        }
+        if first && self.flights.get(id).is_some_and(|flight| flight.kept.is_some()) {
+            self.whole(id);
         }
         if oneway {
             self.counters.oneways += 1;

@@ -7,7 +7,7 @@ use polyport_codecs::{Exchange, Fault, Head, Hop, Kind, Lease, Metadata, Side, S
 use super::Engine;
 use super::pool::Wanted;
 use super::slab::Key;
-use super::state::{Expected, Flight, FlightId, UpId};
+use super::state::{ConnId, Expected, Flight, FlightId, UpId};
 use crate::edit::changes;
 use crate::snapshot::Target;
 
@@ -205,6 +205,7 @@ impl Engine {
         upstream.last_active = self.now;
         flight.up = up;
         flight.began = self.micros;
+        let pace = flight.pace;
         if upstream.tell_decoder
             && let Some(decoder) = &mut upstream.decoder
         {
@@ -216,6 +217,9 @@ impl Engine {
         let (cluster, endpoint) = (upstream.cluster, upstream.endpoint);
         if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(endpoint)) {
             state.in_flight += 1;
+        }
+        if pace > 0 {
+            self.set_pace(ConnId::Up(up), pace);
         }
         self.mark_up(up);
         Ok(())
@@ -256,6 +260,7 @@ impl Engine {
             upstream_last: false,
             outcome: None,
             mirror: true,
+            pace: 0,
             ..*flight
         };
         self.earliest_flight = self.earliest_flight.min(deadline);

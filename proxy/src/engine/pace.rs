@@ -117,6 +117,20 @@ impl Engine {
         {
             self.set_pace(ConnId::Down(id), rate);
             self.set_pace(ConnId::Up(up), rate);
+            if let Some(dialogue) = self.downs.get_mut(id).and_then(|down| down.dialogue.as_mut()) {
+                dialogue.pace = rate;
+            }
+        }
+    }
+
+    /// A message of a session's client may not go faster, nor what follows it until the
+    /// next that a route is asked for.
+    pub(super) fn pace_message(&mut self, id: DownId, rate: u64) {
+        let Some(down) = self.downs.get(id) else { return };
+        let own = down.dialogue.as_ref().map_or(0, |dialogue| dialogue.pace);
+        let rate = if rate > 0 && own > 0 { rate.min(own) } else { rate.max(own) };
+        if rate > 0 || down.pace.is_on() {
+            self.set_pace(ConnId::Down(id), rate);
         }
     }
 }

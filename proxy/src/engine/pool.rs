@@ -7,7 +7,7 @@ use polyport_codecs::{Exchange, Fault, Lease, Side, View};
 use rand::Rng;
 
 use super::observe::Seen;
-use super::state::{DownId, UpId, UpMode, UpPhase, UpState, Upstream};
+use super::state::{ConnId, DownId, UpId, UpMode, UpPhase, UpState, Upstream};
 use super::{Action, Engine};
 use crate::snapshot::{Balance, Cluster, Target};
 
@@ -326,6 +326,7 @@ impl Engine {
         // It was not read while a client was slow to take its reply. All of that is in
         // the client's buffer now; the next request must not wait for that client.
         self.let_up(up);
+        self.set_pace(ConnId::Up(up), 0);
         let Some(upstream) = self.ups.get(up) else { return };
         let (cluster, endpoint, key) = (upstream.cluster, upstream.endpoint, upstream.pool());
         let idle_timeout =

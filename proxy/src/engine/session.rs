@@ -118,7 +118,7 @@ impl Engine {
     ) -> Result<(), Stop> {
         let snapshot = self.snapshot.clone();
         let gone = || Stop::Refused(Fault::ShuttingDown);
-        let mut first = true;
+        let (mut first, mut pace) = (true, 0);
         loop {
             let down = self.downs.get_mut(id).ok_or_else(gone)?;
             let protocol = down.protocol.and_then(|at| snapshot.protocols.get(at));
@@ -135,7 +135,7 @@ impl Engine {
                     let passed = match &forward.guard {
                         None => Ok(()),
                         Some(guard) if first => {
-                            self.check(id, (at, route), guard, &view).map(|_| ())
+                            self.check(id, (at, route), guard, &view).map(|fate| pace = fate.pace)
                         }
                         Some(guard) => {
                             self.permit(id, (at, route), guard, &view).map_err(Stop::Refused)
@@ -160,6 +160,9 @@ impl Engine {
                 None if snapshot.access.deny => Err(Stop::Refused(self.unrouted(id, &view))),
                 None => Ok(()),
             };
+            if first {
+                self.pace_message(id, pace);
+            }
             first = false;
             let fault = match &verdict {
                 Err(Stop::Refused(fault)) => Some(*fault),

@@ -86,6 +86,8 @@ pub struct Dialogue {
     pub steps: bool,
     /// They are of a message that may not pass.
     pub dropping: bool,
+    /// How fast both its ends are read, bytes a second; 0: as fast as they come.
+    pub pace: u64,
     /// The client ends it by being silent for longer, ms; 0: never.
     pub patience: u64,
     /// Our own words, which wait for the end of the message that the server is sending.

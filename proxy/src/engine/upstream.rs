@@ -565,6 +565,8 @@ impl Engine {
         }
         if let Some(flight) = self.flights.get_mut(id) {
             flight.up = up;
+            let pace = flight.pace;
+            self.set_pace(ConnId::Up(up), pace);
         }
         self.spares.give(copy);
         self.counters.resent += 1;

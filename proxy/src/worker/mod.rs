@@ -171,11 +171,13 @@ impl Proxy {
                     tasks.block_on(
                         &runtime,
                         tokio::task::unconstrained(async move {
-                            let worker = turn::Worker::new(
-                                snapshot, own, seed, tap, board, stop, began, sink,
-                            );
-                            match worker {
-                                Ok(worker) => worker.await,
+                            match turn::Worker::new(snapshot, own, seed, tap, board, stop, began) {
+                                Ok(mut worker) => {
+                                    if let Some(sink) = sink {
+                                        worker.audit_to(sink);
+                                    }
+                                    worker.await;
+                                }
                                 Err(error) => tracing::error!(%error, "a worker could not start"),
                             }
                         }),

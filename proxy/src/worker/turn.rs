@@ -83,7 +83,6 @@ impl Worker {
         board: Arc<Board>,
         stop: Arc<Stop>,
         began: Instant,
-        audit: Option<Sink>,
     ) -> io::Result<Self> {
         let list = Arc::new(ReadyList::default());
         let listeners = listeners
@@ -106,13 +105,9 @@ impl Worker {
             idle: snapshot.timeouts.idle,
             read: snapshot.timeouts.read,
         };
-        let mut engine = Engine::new(snapshot.clone(), seed, tap);
-        if let Some(sink) = audit {
-            engine.audit_to(sink);
-        }
         Ok(Self {
             drain: snapshot.timeouts.drain,
-            engine,
+            engine: Engine::new(snapshot.clone(), seed, tap),
             sockets: Sockets::default(),
             listeners,
             list,
@@ -134,6 +129,11 @@ impl Worker {
             streams,
             sessions: Rc::default(),
         })
+    }
+
+    /// Denials are told there.
+    pub(super) fn audit_to(&mut self, sink: Sink) {
+        self.engine.audit_to(sink);
     }
 
     fn micros(&self) -> u64 {
