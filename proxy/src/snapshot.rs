@@ -12,6 +12,8 @@ use polyport_router::{Split, Table};
 
 use crate::edit::{Edits, Reply};
 use crate::health::Health;
+use crate::health::checks::Checks;
+use crate::health::outlier::Outliers;
 use crate::limit::Limit;
 use crate::tls::client::ClientTls;
 use crate::tls::server::ServerTls;
@@ -148,6 +150,10 @@ pub struct Cluster {
     pub heartbeat: Duration,
     /// Of each endpoint, in the same order.
     pub health: Arc<[Health]>,
+    /// How its endpoints are asked whether they are well; `None`: they are not.
+    pub checks: Option<Checks>,
+    /// What is concluded from how requests fare; `None`: nothing.
+    pub outliers: Option<Arc<Outliers>>,
 }
 
 /// One upstream address.

@@ -8,6 +8,7 @@
 mod clusters;
 mod diagnostic;
 mod edits;
+mod health;
 mod listeners;
 mod matchers;
 mod reader;

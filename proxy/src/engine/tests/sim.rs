@@ -152,6 +152,8 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
             idle_timeout: Duration::from_secs(60),
             heartbeat: Duration::from_secs(15),
             health: (0..2).map(|_| Health::default()).collect(),
+            checks: None,
+            outliers: None,
         }],
         routes: Table::compile(vec![Route {
             name: "all".into(),
