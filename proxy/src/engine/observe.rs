@@ -48,16 +48,13 @@ impl Engine {
 }
 
 fn tell(cluster: &Cluster, event: Event) {
-    let address = |at: usize| cluster.endpoints.get(at).map(|endpoint| endpoint.address);
-    let cluster = &cluster.name;
+    let (Event::Ejected { endpoint, .. } | Event::Returned { endpoint }) = event;
+    let Some(endpoint) = cluster.endpoints.get(endpoint) else { return };
+    let (cluster, endpoint) = (&cluster.name, endpoint.address);
     match event {
-        Event::Ejected { endpoint, lasts, why } => {
-            let endpoint = address(endpoint);
-            tracing::warn!(%cluster, ?endpoint, why, lasts_ms = lasts, "ejected: no new requests go there");
+        Event::Ejected { lasts, why, .. } => {
+            tracing::warn!(%cluster, %endpoint, why, lasts_ms = lasts, "ejected: no new requests go there");
         }
-        Event::Returned { endpoint } => {
-            let endpoint = address(endpoint);
-            tracing::info!(%cluster, ?endpoint, "back from its ejection");
-        }
+        Event::Returned { .. } => tracing::info!(%cluster, %endpoint, "back from its ejection"),
     }
 }

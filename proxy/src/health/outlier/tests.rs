@@ -1,5 +1,7 @@
 use super::*;
 
+const NONE: [usize; 0] = [];
+
 fn rules() -> Rules {
     Rules {
         consecutive: 5,
@@ -68,7 +70,7 @@ fn failures_in_a_row_eject_for_the_base_time() {
     cluster.bad(1, 4);
     cluster.good(1, 1);
     cluster.bad(1, 4);
-    assert_eq!(cluster.out(), []);
+    assert_eq!(cluster.out(), NONE);
     cluster.bad(1, 1);
     assert_eq!(cluster.out(), [1]);
     let why = "5 failures in a row".into();
@@ -77,7 +79,7 @@ fn failures_in_a_row_eject_for_the_base_time() {
     cluster.pass(29);
     assert_eq!(cluster.out(), [1]);
     cluster.pass(1);
-    assert_eq!(cluster.out(), []);
+    assert_eq!(cluster.out(), NONE);
     cluster.good(1, 1);
     assert_eq!(cluster.events[1..], [Event::Returned { endpoint: 1 }]);
 }
@@ -89,7 +91,7 @@ fn what_was_on_its_way_does_not_eject_again() {
     assert_eq!(cluster.events.len(), 1);
     cluster.pass(30);
     cluster.bad(1, 4);
-    assert_eq!(cluster.out(), [], "it begins anew");
+    assert_eq!(cluster.out(), NONE, "it begins anew");
 }
 
 #[test]
@@ -148,12 +150,12 @@ fn one_may_always_go_and_the_last_one_never() {
     assert_eq!(cluster.out(), [0]);
     let mut cluster = Cluster::of(1, rules());
     cluster.bad(0, 50);
-    assert_eq!(cluster.out(), []);
+    assert_eq!(cluster.out(), NONE);
     // One that fails its checks is no other to go to.
     let mut cluster = Cluster::of(2, Rules { cap: 100, ..rules() });
     cluster.health[1].checked(false, 0);
     cluster.bad(0, 50);
-    assert_eq!(cluster.out(), []);
+    assert_eq!(cluster.out(), NONE);
 }
 
 #[test]
@@ -164,7 +166,7 @@ fn off_is_off() {
     cluster.see(2, 1000, Fared::Well(5_000_000));
     cluster.pass(20);
     cluster.good(0, 1);
-    assert_eq!(cluster.events, []);
+    assert_eq!(cluster.events, [] as [Event; 0]);
 }
 
 /// Success percentages of 100 requests each, one interval; who is out after it.
@@ -176,7 +178,7 @@ fn by_rates(rule: SuccessRate, rates: &[usize]) -> Vec<usize> {
         cluster.bad(endpoint, 100 - rate);
     }
     cluster.pass(10);
-    assert_eq!(cluster.out(), [], "before the interval is over");
+    assert_eq!(cluster.out(), NONE, "before the interval is over");
     cluster.good(0, 1);
     cluster.out()
 }
@@ -194,9 +196,9 @@ fn a_success_rate_far_below_the_others_ejects() {
     let rule = SuccessRate::Deviation(1.9);
     assert_eq!(by_rates(rule, &[99, 98, 99, 97, 98, 99, 98, 99, 97, 60]), [9]);
     // All alike: nobody stands out.
-    assert_eq!(by_rates(rule, &[50, 50, 50, 50, 50, 50]), []);
+    assert_eq!(by_rates(rule, &[50, 50, 50, 50, 50, 50]), NONE);
     // Two cannot be told apart.
-    assert_eq!(by_rates(rule, &[100, 0]), []);
+    assert_eq!(by_rates(rule, &[100, 0]), NONE);
 }
 
 #[test]
@@ -206,12 +208,12 @@ fn few_requests_say_nothing_of_a_rate() {
     cluster.bad(1, 9);
     cluster.pass(10);
     cluster.good(0, 1);
-    assert_eq!(cluster.out(), []);
+    assert_eq!(cluster.out(), NONE);
     // Of the next interval, not of both together.
     cluster.bad(1, 9);
     cluster.pass(10);
     cluster.good(0, 1);
-    assert_eq!(cluster.out(), []);
+    assert_eq!(cluster.out(), NONE);
     cluster.bad(1, 10);
     cluster.pass(10);
     cluster.good(0, 1);
@@ -233,13 +235,13 @@ fn by_latencies(factor: f64, latencies: &[u64]) -> Vec<usize> {
 #[test]
 fn a_latency_far_above_the_others_ejects() {
     assert_eq!(by_latencies(3.0, &[5_000, 6_000, 50_000]), [2]);
-    assert_eq!(by_latencies(3.0, &[5_000, 6_000, 15_000]), []);
+    assert_eq!(by_latencies(3.0, &[5_000, 6_000, 15_000]), NONE);
     // Most of them slow: that is how it is.
-    assert_eq!(by_latencies(3.0, &[5_000, 50_000, 50_000, 50_000]), []);
+    assert_eq!(by_latencies(3.0, &[5_000, 50_000, 50_000, 50_000]), NONE);
     // Less than a millisecond apart is no difference.
-    assert_eq!(by_latencies(3.0, &[100, 120, 900]), []);
+    assert_eq!(by_latencies(3.0, &[100, 120, 900]), NONE);
     // Nobody to compare with.
-    assert_eq!(by_latencies(3.0, &[5_000, 500_000]), []);
+    assert_eq!(by_latencies(3.0, &[5_000, 500_000]), NONE);
 }
 
 #[test]
