@@ -23,6 +23,7 @@ mod request;
 mod respond;
 mod response;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::answer::Answer;
@@ -101,6 +102,10 @@ impl Protocol for Http {
 
     fn exchange(&self) -> Exchange {
         Exchange::Ordered { shared: false }
+    }
+
+    fn statuses(&self, word: &str) -> Option<RangeInclusive<u32>> {
+        grpc::statuses(word)
     }
 
     fn keys(&self) -> &'static [KeySpec] {
