@@ -8,6 +8,7 @@ use crate::answer::Answer;
 use crate::detect::Probe;
 use crate::error::DecodeError;
 use crate::frame::{Exchange, Fault, Head, Profile, ReplyTo, Step};
+use crate::health::{BadOption, Beat, HealthAsk, HealthCheck, HealthWay};
 use crate::interest::Interest;
 use crate::limits::Limits;
 use crate::metadata::Metadata;
@@ -189,6 +190,23 @@ pub trait Protocol: Send + Sync + 'static {
     /// decoded as [`crate::Kind::HeartbeatReply`] or [`crate::Kind::Response`].
     fn heartbeat(&self, _id: u64, _out: &mut Vec<u8>) -> bool {
         false
+    }
+
+    /// The ways in which its servers can be asked how they are, where there are others
+    /// than [`Protocol::heartbeat`], which needs no options.
+    fn health_ways(&self) -> &'static [HealthWay] {
+        &[]
+    }
+
+    /// A check of servers' health, as a config asks for it. By default that of the
+    /// heartbeat; without one, that there is a connection.
+    ///
+    /// # Errors
+    /// Where an option's value cannot be used.
+    fn health(&self, _ask: &HealthAsk<'_>) -> Result<Arc<dyn HealthCheck>, BadOption> {
+        let mut probe = Vec::new();
+        self.heartbeat(1, &mut probe);
+        Ok(Beat::new(probe))
     }
 
     /// What of this protocol's messages the proxy can change; nothing by default.

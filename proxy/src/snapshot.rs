@@ -13,6 +13,8 @@ use polyport_router::{Split, Table};
 use crate::edit::{Edits, Reply};
 use crate::guard::{Access, Guard};
 use crate::health::Health;
+use crate::health::checks::Checks;
+use crate::health::outlier::Outliers;
 use crate::policy::mirror::Mirror;
 use crate::policy::retry::{Retry, RetryBudget};
 use crate::tls::client::ClientTls;
@@ -162,6 +164,10 @@ pub struct Cluster {
     pub heartbeat: Duration,
     /// Of each endpoint, in the same order.
     pub health: Arc<[Health]>,
+    /// How its endpoints are asked whether they are well; `None`: they are not.
+    pub checks: Option<Checks>,
+    /// What is concluded from how requests fare; `None`: nothing.
+    pub outliers: Option<Arc<Outliers>>,
     /// How many retries it bears.
     pub retry_budget: RetryBudget,
 }

@@ -147,6 +147,12 @@ fn as_text(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
                             cluster.balance,
                             endpoints.join(", ")
                         ));
+                        if let Some(checks) = &cluster.checks {
+                            lines.push(format!("    health: {checks}"));
+                        }
+                        if let Some(outliers) = &cluster.outliers {
+                            lines.push(format!("    outliers: {outliers}"));
+                        }
                     }
                     lines.push(format!("  timeout {timeout:?}"));
                     if let Some(guard) = &forward.guard {
@@ -224,7 +230,13 @@ fn as_json(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
                 let endpoints = target.endpoints.iter().filter_map(|at| cluster.endpoints.get(*at));
                 let endpoints: Vec<_> = endpoints.map(|e| e.address.to_string()).collect();
                 let share = forward.split.share(at);
-                Some(json!({ "cluster": cluster.name, "share": share, "endpoints": endpoints }))
+                Some(json!({
+                    "cluster": cluster.name,
+                    "share": share,
+                    "endpoints": endpoints,
+                    "health": cluster.checks.as_ref().map(ToString::to_string),
+                    "outliers": cluster.outliers.as_ref().map(ToString::to_string),
+                }))
             })
             .collect(),
         _ => Vec::new(),

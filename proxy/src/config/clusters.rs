@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use polyport_codecs::{Interest, Registry};
 use toml::de::DeValue;
 
-use super::Resolve;
 use super::diagnostic::suggest;
 use super::matchers::known_key;
 use super::reader::{Reader, Value};
 use super::retry;
 use super::settings::ClusterDefaults;
 use super::transport;
+use super::{Resolve, health};
 use crate::health::Health;
+use crate::health::outlier::Outliers;
 use crate::snapshot::{Balance, Cluster, Endpoint};
 
 /// The clusters, and where each stands.
@@ -47,6 +49,8 @@ pub(super) fn read(
             "max-requests",
             "idle-timeout",
             "heartbeat",
+            "health",
+            "outlier",
             "retry-budget",
         ]);
         let Some((name, span)) = section.required("name", "\"orders\"") else { continue };
@@ -67,6 +71,9 @@ pub(super) fn read(
         clusters.list.push(Cluster {
             name: name.to_owned(),
             health: endpoints.iter().map(|_| Health::default()).collect(),
+            checks: health::checks(&section, registry, http2),
+            outliers: health::outlier(&section)
+                .map(|rules| Arc::new(Outliers::new(rules, endpoints.len()))),
             endpoints,
             balance: balance(&section, registry, interest),
             connect_timeout: duration("connect-timeout", defaults.connect_timeout),

@@ -10,6 +10,7 @@ mod clusters;
 mod diagnostic;
 mod edits;
 mod faults;
+mod health;
 mod limits;
 mod listeners;
 mod matchers;

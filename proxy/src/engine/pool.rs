@@ -9,6 +9,7 @@ use rand::Rng;
 use super::observe::Seen;
 use super::state::{ConnId, DownId, UpId, UpMode, UpPhase, UpState, Upstream};
 use super::{Action, Engine};
+use crate::health::Health;
 use crate::snapshot::{Balance, Cluster, Target};
 
 /// After a refused connect, an endpoint is passed over for so long (ms), unless all are.
@@ -138,6 +139,10 @@ impl Engine {
                     .is_none_or(|health| health.usable(self.now))
         };
         if let [only] = candidates {
+            let usable = |health: &Health| health.usable(self.now);
+            if cluster.checks.is_some() && !cluster.health.get(*only).is_none_or(usable) {
+                return Err(Fault::NoHealthyEndpoint);
+            }
             // Alone, it is tried again at once: there is nothing better to do.
             return Ok(*only);
         }
@@ -396,8 +401,10 @@ impl Engine {
             state.resting_until = self.now + REST;
         }
         let other = if upstream.any_endpoint && upstream.attempts + 1 < cluster.endpoints.len() {
-            states.iter().position(|state| {
-                state.resting_until <= self.now && state.connections < cluster.max_connections
+            states.iter().zip(cluster.health.iter()).position(|(state, health)| {
+                state.resting_until <= self.now
+                    && state.connections < cluster.max_connections
+                    && health.usable(self.now)
             })
         } else {
             None

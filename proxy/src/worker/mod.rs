@@ -8,7 +8,7 @@
 //! Read on: [`turn`] (the loop), [`sockets`] (reads and writes), [`ready`] (who
 //! has to be looked at).
 
-mod dial;
+pub(crate) mod dial;
 mod greet;
 pub(crate) mod inbox;
 mod ready;
@@ -28,6 +28,7 @@ use tokio::sync::Notify;
 
 use crate::engine::{Counters, Tap};
 use crate::guard::Audit;
+use crate::health::watch::Watch;
 use crate::snapshot::Snapshot;
 
 /// Pending connections of a listening socket; the kernel caps it at `somaxconn`.
@@ -106,6 +107,10 @@ pub struct Proxy {
     stop: Arc<Stop>,
     /// Writes denials to their file; ends after the workers.
     audit: Option<JoinHandle<()>>,
+    snapshot: Arc<Snapshot>,
+    began: tokio::time::Instant,
+    /// Checks endpoints for as long as the proxy is there.
+    _watch: Option<Watch>,
 }
 
 impl Proxy {
@@ -154,7 +159,16 @@ impl Proxy {
             }
             Audit::Log | Audit::Off => (None, None),
         };
-        let mut proxy = Self { addresses, workers: Vec::new(), boards: Vec::new(), stop, audit };
+        let mut proxy = Self {
+            addresses,
+            workers: Vec::new(),
+            boards: Vec::new(),
+            stop,
+            audit,
+            snapshot: snapshot.clone(),
+            began,
+            _watch: crate::health::watch::watch(&snapshot, began)?,
+        };
         for (at, own) in sockets.into_iter().enumerate() {
             let board = Arc::new(Board::default());
             proxy.boards.push(board.clone());
@@ -191,6 +205,16 @@ impl Proxy {
     /// Where it listens, in the config's order; ports that the system chose are filled in.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.addresses.clone()
+    }
+
+    /// What it runs.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The engines' clock: ms since it started.
+    pub fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// What was done so far. Each worker's figures are as of its latest turn.

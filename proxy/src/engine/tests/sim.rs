@@ -191,6 +191,8 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
             heartbeat: Duration::from_secs(15),
             retry_budget: Default::default(),
             health: (0..2).map(|_| Health::default()).collect(),
+            checks: None,
+            outliers: None,
         }],
         routes: Table::compile(vec![Route {
             name: "all".into(),
