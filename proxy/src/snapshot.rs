@@ -13,8 +13,12 @@ use polyport_router::{Split, Table};
 pub use crate::balance::{Balance, Eligibility, Hashing, Place, Set};
 
 use crate::edit::{Edits, Reply};
+use crate::guard::{Access, Guard};
 use crate::health::Health;
-use crate::limit::Limit;
+use crate::health::checks::Checks;
+use crate::health::outlier::Outliers;
+use crate::policy::mirror::Mirror;
+use crate::policy::retry::{Retry, RetryBudget};
 use crate::tls::client::ClientTls;
 use crate::tls::server::ServerTls;
 
@@ -45,6 +49,18 @@ pub struct Snapshot {
     pub protocols: Vec<Enabled>,
     /// Where the figures can be asked for, config section `[admin]`.
     pub admin: Option<SocketAddr>,
+    /// Who may come where no route says so, and where denials are told.
+    pub access: Access,
+}
+
+impl Snapshot {
+    /// Where the route at this position sends to; `None` where it sends nowhere.
+    pub fn forward(&self, route: usize) -> Option<&Forward> {
+        match self.routes.routes().get(route).map(|route| &route.then) {
+            Some(Action::Forward(forward)) => Some(forward),
+            _ => None,
+        }
+    }
 }
 
 /// A protocol with its codec compiled for this config.
@@ -155,6 +171,12 @@ pub struct Cluster {
     pub heartbeat: Duration,
     /// Of each endpoint, in the same order.
     pub health: Arc<[Health]>,
+    /// How its endpoints are asked whether they are well; `None`: they are not.
+    pub checks: Option<Checks>,
+    /// What is concluded from how requests fare; `None`: nothing.
+    pub outliers: Option<Arc<Outliers>>,
+    /// How many retries it bears.
+    pub retry_budget: RetryBudget,
 }
 
 /// One upstream address.
@@ -197,8 +219,12 @@ pub struct Forward {
     pub timeout: Option<Duration>,
     /// What is changed in requests and their replies.
     pub edits: Option<Arc<Edits>>,
-    /// How often it may be taken.
-    pub limit: Option<Arc<Limit>>,
+    /// What messages have to pass first.
+    pub guard: Option<Arc<Guard>>,
+    /// When a request is tried again.
+    pub retry: Option<Arc<Retry>>,
+    /// Where copies of requests go.
+    pub mirror: Option<Arc<Mirror>>,
 }
 
 /// One arm of a split.

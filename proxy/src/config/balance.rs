@@ -193,7 +193,8 @@ impl Sets {
                 Balance::Natural => keyed,
                 _ => false,
             };
-            if hashed && set.endpoints.len() > 1 && set.table.is_none() {
+            let choice = set.endpoints.len() > 1 || set.fallback.is_some();
+            if hashed && choice && set.table.is_none() {
                 let endpoints: Vec<&Endpoint> =
                     set.endpoints.iter().filter_map(|at| cluster.endpoints.get(*at)).collect();
                 set.table = Some(Set::table(&cluster.balance, &endpoints));

@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use polyport_codecs::{Interest, Registry};
 use toml::de::DeValue;
 
-use super::Resolve;
 use super::balance;
 use super::reader::{Reader, Value};
+use super::retry;
 use super::settings::ClusterDefaults;
 use super::transport;
+use super::{Resolve, health};
 use crate::health::Health;
+use crate::health::outlier::Outliers;
 use crate::snapshot::{Cluster, Endpoint, Place};
 
 /// The clusters, and where each stands.
@@ -50,6 +53,9 @@ pub(super) fn read(
             "max-requests",
             "idle-timeout",
             "heartbeat",
+            "health",
+            "outlier",
+            "retry-budget",
         ]);
         let Some((name, span)) = section.required("name", "\"orders\"") else { continue };
         if clusters.list.iter().any(|had| had.name == name) {
@@ -70,6 +76,9 @@ pub(super) fn read(
         clusters.list.push(Cluster {
             name: name.to_owned(),
             health: endpoints.iter().map(|_| Health::default()).collect(),
+            checks: health::checks(&section, registry, http2),
+            outliers: health::outlier(&section)
+                .map(|rules| Arc::new(Outliers::new(rules, endpoints.len()))),
             endpoints,
             balance: balance::read(&section, registry, interest),
             eligibility,
@@ -82,6 +91,7 @@ pub(super) fn read(
             proxy_protocol: transport::proxy_version(&section),
             http2,
             ordered: ordered(&section),
+            retry_budget: retry::budget(&section),
             heartbeat: duration("heartbeat", Duration::from_secs(15)),
         });
         clusters.spans.push(span);

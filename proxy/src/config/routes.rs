@@ -14,6 +14,7 @@ use super::diagnostic::suggest;
 use super::edits::Context;
 use super::matchers::{known_key, predicates};
 use super::reader::{Reader, Value};
+use super::retry;
 use crate::edit::Edits;
 use crate::snapshot::{Action, Forward, Target};
 
@@ -22,6 +23,8 @@ pub(super) struct Routes {
     pub(super) routes: Vec<Route<Action>>,
     pub(super) spans: Vec<Range<usize>>,
     pub(super) used: BTreeSet<usize>,
+    /// By route: its denials are told to nobody.
+    pub(super) silent: Vec<bool>,
 }
 
 pub(super) fn read(
@@ -31,12 +34,13 @@ pub(super) fn read(
     sets: &mut Sets,
     interest: &mut Interest,
 ) -> Routes {
-    let mut all = Routes { routes: Vec::new(), spans: Vec::new(), used: BTreeSet::new() };
+    let mut all =
+        Routes { routes: Vec::new(), spans: Vec::new(), used: BTreeSet::new(), silent: Vec::new() };
     let mut names = BTreeSet::new();
     for section in root.sections("route", "[[route]]") {
         section.finish(&[
             "name", "match", "to", "timeout", "sticky", "deny", "limit", "request", "response",
-            "redirect", "respond",
+            "redirect", "respond", "fault", "only", "audit", "retry", "mirror",
         ]);
         let name = section.string("name");
         let span = name.as_ref().map_or(section.span.clone(), |(_, span)| span.clone());
@@ -66,6 +70,7 @@ pub(super) fn read(
                 name.map_or_else(|| format!("route {}", all.routes.len() + 1), |n| n.0.into());
             all.routes.push(Route { name, when, then: Action::Respond(Arc::new(reply)) });
             all.spans.push(span);
+            all.silent.push(section.boolean("audit") == Some(false));
             continue;
         }
         if deny {
@@ -100,6 +105,7 @@ pub(super) fn read(
                 name.map_or_else(|| format!("route {}", all.routes.len() + 1), |n| n.0.into());
             all.routes.push(Route { name, when, then });
             all.spans.push(span);
+            all.silent.push(section.boolean("audit") == Some(false));
         }
     }
     all
@@ -107,7 +113,9 @@ pub(super) fn read(
 
 /// Complains of what only routes that send somewhere have.
 fn useless(section: &Reader<'_, '_>, what: &str) {
-    for key in ["request", "response", "timeout", "sticky", "limit"] {
+    let forwards =
+        ["request", "response", "timeout", "sticky", "limit", "fault", "only", "retry", "mirror"];
+    for key in forwards {
         if let Some(value) = section.get(key) {
             let message = format!("{what} has no use for `{key}`");
             section.source.error(value.span(), message, Some("remove this".into()));
@@ -136,7 +144,8 @@ fn forward(
     };
     let (mut weights, mut targets) = (Vec::new(), Vec::new());
     for value in arms {
-        let (weight, target) = arm(section, value, clusters, sets, keyed)?;
+        let keys = ["cluster", "labels", "weight"];
+        let (weight, target) = arm(section, value, clusters, sets, keyed, &keys)?;
         used.insert(target.cluster);
         weights.push(weight);
         targets.push(target);
@@ -149,17 +158,25 @@ fn forward(
     let sticky = section.string("sticky").and_then(|(key, span)| {
         known_key(section.source, registry, None, key, span).then(|| interest.add(key))
     });
-    let (timeout, limit) = (section.duration("timeout"), section.rate("limit"));
-    let limit = limit.map(Arc::new);
-    Some(Forward { split, targets, sticky, timeout, edits: None, limit })
+    let timeout = section.duration("timeout");
+    let guard = super::access::guard(section, registry, interest).map(Arc::new);
+    let retry = retry::retry(section, registry).map(Arc::new);
+    let mirror = retry::mirror(section, clusters, sets, keyed).map(Arc::new);
+    if let Some(mirror) = &mirror {
+        used.insert(mirror.target.cluster);
+    }
+    Some(Forward { split, targets, sticky, timeout, edits: None, guard, retry, mirror })
 }
 
-fn arm(
+/// A cluster, perhaps only some endpoints of it, and its weight. `keys`: what a table may
+/// hold beside these.
+pub(super) fn arm(
     section: &Reader<'_, '_>,
     value: &Value<'_>,
     clusters: &Clusters,
     sets: &mut Sets,
     keyed: bool,
+    keys: &[&str],
 ) -> Option<(u32, Target)> {
     let mut weight = 1;
     let mut labels: BTreeMap<&str, &str> = BTreeMap::new();
@@ -168,7 +185,7 @@ fn arm(
         DeValue::String(name) => (name.as_ref(), value.span()),
         DeValue::Table(table) => {
             let arm = Reader::new(section.source, table, value.span(), "a target");
-            arm.finish(&["cluster", "labels", "weight"]);
+            arm.finish(keys);
             weight = arm.integer("weight", 0..=1_000_000).unwrap_or(1) as u32;
             if let Some(wanted) = arm.section("labels", "labels") {
                 labels_span = wanted.span.clone();

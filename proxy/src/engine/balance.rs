@@ -173,12 +173,12 @@ impl Engine {
         let snapshot = self.snapshot.clone();
         let set = snapshot.sets.get(set_at)?;
         let cluster = snapshot.clusters.get(set.cluster)?;
-        if let ([only], None) = (&set.endpoints[..], set.fallback)
-            && (cluster.eligibility.rules.panic > 0
-                || cluster.health.get(*only).is_none_or(|health| health.usable(self.now)))
-        {
-            // Alone, it is tried again at once: there is nothing better to do.
-            return Some(*only);
+        if let ([only], None) = (&set.endpoints[..], set.fallback) {
+            // Alone, it is tried again at once: there is nothing better to do, unless a
+            // check has told. Panic saves the few from being crushed, and here are none.
+            let told = cluster.checks.is_some() || cluster.eligibility.rules.panic == 0;
+            let usable = cluster.health.get(*only).is_none_or(|health| health.usable(self.now));
+            return (usable || !told).then_some(*only);
         }
         self.look_at(set_at)?;
         let states = self.endpoints.get(set.cluster)?;

@@ -12,23 +12,32 @@
 //! (heads to an upstream connection), [`balance`] (which endpoint), [`pool`] (which
 //! connection), [`upstream`]
 //! (replies), [`finish`] (the one place where a request ends), [`flow`] (who is
-//! not read while whom), [`sweep`] (deadlines).
+//! not read while whom), [`sweep`] (deadlines). Beside it: [`guard`] (who may pass),
+//! [`fault`] and [`pace`] (what goes wrong on purpose).
 
 mod balance;
 pub mod buffer;
+mod counters;
 mod dispatch;
 mod downstream;
+mod fault;
 mod finish;
 mod flow;
+mod guard;
+mod launch;
 mod observe;
+mod pace;
 mod peer;
 mod pool;
+mod retry;
 mod session;
 pub mod slab;
 pub mod state;
 mod sweep;
 mod upstream;
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,14 +46,19 @@ use polyport_codecs::{Fault, Kind, Metadata, View};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use crate::policy::retry::Purse;
 use crate::snapshot::Snapshot;
+pub use counters::Counters;
 pub use peer::{Handed, Peer, TlsFacts, Way};
 
 use balance::Chooser;
 use buffer::Spares;
+use fault::Sleeper;
+use guard::Auditor;
+use launch::Kept;
 use pool::{EndpointState, ProfileState};
 use slab::Slab;
-use state::{ConnId, DownId, Downstream, Flight, UpId, Upstream};
+use state::{ConnId, DownId, Downstream, Flight, FlightId, UpId, Upstream};
 
 /// What a write came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,39 +84,12 @@ pub enum Action {
     Connect(UpId, SocketAddr),
     /// Shut our end for writing.
     Shut(ConnId),
+    /// Close so that the peer sees a reset; [`Action::Close`] follows.
+    Reset(ConnId),
     /// Close and forget; nothing more is said of this connection.
     Close(ConnId),
     /// Read again, since [`Engine::wants_read`] may have changed.
     Read(ConnId),
-}
-
-/// What a worker has done, counted since it started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Downstream connections accepted.
-    pub accepted: u64,
-    /// Upstream connections asked for.
-    pub connects: u64,
-    /// Messages that came from downstreams and were routed.
-    pub requests: u64,
-    /// Requests that expect no reply.
-    pub oneways: u64,
-    /// Messages from clients within sessions.
-    pub messages: u64,
-    /// Requests that an upstream answered.
-    pub answered: u64,
-    /// Requests that the proxy answered with an error.
-    pub faults: u64,
-    /// Requests whose downstream left before the answer.
-    pub abandoned: u64,
-    /// Requests sent again because a pooled connection turned out dead.
-    pub resent: u64,
-    /// Messages answered at home: heartbeats and the like.
-    pub local: u64,
-    /// Connections closed because their bytes broke the protocol.
-    pub malformed: u64,
-    /// Replies that came after their request had ended.
-    pub late: u64,
 }
 
 /// One routed message, as a tap sees it.
@@ -149,6 +136,9 @@ pub struct Engine {
     dirty: Vec<ConnId>,
     resume: Vec<DownId>,
     handed: Vec<Handed>,
+    /// Who waits for a time of its own.
+    sleepers: BinaryHeap<Sleeper>,
+    auditor: Auditor,
     actions: Vec<Action>,
     spares: Spares,
     /// For replies, of which nobody asks any key.
@@ -157,6 +147,15 @@ pub struct Engine {
     earliest_flight: u64,
     /// No connection has a deadline before this, ms.
     earliest_conn: u64,
+    /// Requests that wait to be tried again, by when.
+    waiting: BinaryHeap<Reverse<(u64, FlightId)>>,
+    /// By cluster: what retries may still cost.
+    purses: Vec<Purse>,
+    /// Copies of requests in flight.
+    mirroring: usize,
+    /// For reuse.
+    #[expect(clippy::vec_box, reason = "flights hold the boxes")]
+    kept: Vec<Box<Kept>>,
     draining: bool,
     counters: Counters,
     tap: Option<Tap>,
@@ -184,11 +183,17 @@ impl Engine {
             dirty: Vec::new(),
             resume: Vec::new(),
             handed: Vec::new(),
+            sleepers: BinaryHeap::new(),
+            auditor: Auditor::new(&snapshot.access.audit),
             actions: Vec::new(),
             spares: Spares::default(),
             no_metadata: Metadata::default(),
             earliest_flight: u64::MAX,
             earliest_conn: u64::MAX,
+            waiting: BinaryHeap::new(),
+            purses: snapshot.clusters.iter().map(|c| Purse::new(c.retry_budget)).collect(),
+            mirroring: 0,
+            kept: Vec::new(),
             draining: false,
             counters: Counters::default(),
             tap,

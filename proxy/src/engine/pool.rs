@@ -7,7 +7,7 @@ use polyport_codecs::{Exchange, Fault, Lease, Side};
 use polyport_router::balance::Pace;
 
 use super::observe::Seen;
-use super::state::{DownId, UpId, UpMode, UpPhase, UpState, Upstream};
+use super::state::{ConnId, DownId, UpId, UpMode, UpPhase, UpState, Upstream};
 use super::{Action, Engine};
 use crate::snapshot::{Balance, Target};
 
@@ -208,6 +208,7 @@ impl Engine {
             blocked: false,
             dirty: false,
             paused: false,
+            pace: Default::default(),
             holding_back: Vec::new(),
             ordered: cluster.ordered
                 || matches!(self.exchange_of(wanted.protocol), Some(Exchange::Ordered { .. })),
@@ -261,6 +262,7 @@ impl Engine {
         // It was not read while a client was slow to take its reply. All of that is in
         // the client's buffer now; the next request must not wait for that client.
         self.let_up(up);
+        self.set_pace(ConnId::Up(up), 0);
         let Some(upstream) = self.ups.get(up) else { return };
         let (cluster, endpoint, key) = (upstream.cluster, upstream.endpoint, upstream.pool());
         let idle_timeout =

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use polyport_codecs::{Fault, Interest, Metadata, Slot};
 
-use super::sim::snapshot;
+use super::sim::{Plan, snapshot};
 use super::toy;
 use crate::engine::Engine;
 use crate::engine::observe::Seen;
@@ -15,7 +15,7 @@ use crate::snapshot::*;
 
 /// A config of one cluster of `count` endpoints.
 pub(super) fn config(count: usize, balance: Balance) -> Snapshot {
-    let mut all = snapshot(&toy::CORRELATED);
+    let mut all = snapshot(&toy::CORRELATED, Plan::calm());
     let cluster = &mut all.clusters[0];
     let one = cluster.endpoints[0].clone();
     let at = |n: usize| SocketAddr::from(([10, 0, 0, 1], n as u16));
