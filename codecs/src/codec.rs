@@ -1,12 +1,14 @@
 //! The contract between a protocol and everything else.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::answer::Answer;
 use crate::detect::Probe;
 use crate::error::DecodeError;
 use crate::frame::{Exchange, Fault, Head, Profile, ReplyTo, Step};
+use crate::health::{BadOption, Beat, HealthAsk, HealthCheck, HealthWay};
 use crate::interest::Interest;
 use crate::limits::Limits;
 use crate::metadata::Metadata;
@@ -117,6 +119,12 @@ pub trait Protocol: Send + Sync + 'static {
     /// How requests and replies pair up.
     fn exchange(&self) -> Exchange;
 
+    /// The statuses ([`Head::status`]) that a config's word names (`503`, `5xx`);
+    /// `None`: the word means nothing here.
+    fn statuses(&self, _word: &str) -> Option<RangeInclusive<u32>> {
+        None
+    }
+
     /// The keys that decoders of this protocol can fill.
     fn keys(&self) -> &'static [KeySpec];
 
@@ -186,6 +194,23 @@ pub trait Protocol: Send + Sync + 'static {
     /// decoded as [`crate::Kind::HeartbeatReply`] or [`crate::Kind::Response`].
     fn heartbeat(&self, _id: u64, _out: &mut Vec<u8>) -> bool {
         false
+    }
+
+    /// The ways in which its servers can be asked how they are, where there are others
+    /// than [`Protocol::heartbeat`], which needs no options.
+    fn health_ways(&self) -> &'static [HealthWay] {
+        &[]
+    }
+
+    /// A check of servers' health, as a config asks for it. By default that of the
+    /// heartbeat; without one, that there is a connection.
+    ///
+    /// # Errors
+    /// Where an option's value cannot be used.
+    fn health(&self, _ask: &HealthAsk<'_>) -> Result<Arc<dyn HealthCheck>, BadOption> {
+        let mut probe = Vec::new();
+        self.heartbeat(1, &mut probe);
+        Ok(Beat::new(probe))
     }
 
     /// What of this protocol's messages the proxy can change; nothing by default.

@@ -11,10 +11,16 @@ use polyport_codecs::proxy_protocol::Version;
 use polyport_codecs::{Codec, Interest, Limits, Probe, Protocol, Slot};
 use polyport_router::{Split, Table};
 
+pub use crate::balance::{Balance, Eligibility, Hashing, Place, Set};
+
 use crate::breaker::Breaker;
 use crate::edit::{Edits, Reply};
+use crate::guard::{Access, Guard};
 use crate::health::Health;
-use crate::limit::Limit;
+use crate::health::checks::Checks;
+use crate::health::outlier::Outliers;
+use crate::policy::mirror::Mirror;
+use crate::policy::retry::{Retry, RetryBudget};
 use crate::tls::client::ClientTls;
 use crate::tls::server::ServerTls;
 
@@ -26,6 +32,9 @@ pub struct Snapshot {
     pub listeners: Vec<Listener>,
     /// In file order.
     pub clusters: Vec<Cluster>,
+    /// What routes spread messages over: first all endpoints of each cluster, in the
+    /// clusters' order, then those that some labels leave.
+    pub sets: Vec<Set>,
     /// The compiled routes.
     pub routes: Table<Action>,
     /// The keys that routes and hashes use.
@@ -42,6 +51,18 @@ pub struct Snapshot {
     pub protocols: Vec<Enabled>,
     /// Where the figures can be asked for, config section `[admin]`.
     pub admin: Option<SocketAddr>,
+    /// Who may come where no route says so, and where denials are told.
+    pub access: Access,
+}
+
+impl Snapshot {
+    /// Where the route at this position sends to; `None` where it sends nowhere.
+    pub fn forward(&self, route: usize) -> Option<&Forward> {
+        match self.routes.routes().get(route).map(|route| &route.then) {
+            Some(Action::Forward(forward)) => Some(forward),
+            _ => None,
+        }
+    }
 }
 
 /// A protocol with its codec compiled for this config.
@@ -127,6 +148,8 @@ pub struct Cluster {
     pub endpoints: Vec<Endpoint>,
     /// How an endpoint is chosen.
     pub balance: Balance,
+    /// Which may be chosen.
+    pub eligibility: Eligibility,
     /// Bound on setting up a connection. Default 1 s.
     pub connect_timeout: Duration,
     /// Shared connections kept to each endpoint by each worker. Default 1.
@@ -152,6 +175,12 @@ pub struct Cluster {
     pub breaker: Option<Arc<Breaker>>,
     /// Of each endpoint, in the same order.
     pub health: Arc<[Health]>,
+    /// How its endpoints are asked whether they are well; `None`: they are not.
+    pub checks: Option<Checks>,
+    /// What is concluded from how requests fare; `None`: nothing.
+    pub outliers: Option<Arc<Outliers>>,
+    /// How many retries it bears.
+    pub retry_budget: RetryBudget,
 }
 
 /// One upstream address.
@@ -165,21 +194,8 @@ pub struct Endpoint {
     pub weight: u32,
     /// For subsets.
     pub labels: BTreeMap<String, String>,
-}
-
-/// How an endpoint is chosen among those of a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Balance {
-    /// What suits the protocol: by its own key where it has one (MQTT's client id), else in turn.
-    Natural,
-    /// In turn, by weight.
-    RoundRobin,
-    /// The less busy of two drawn by weight.
-    LeastRequest,
-    /// Drawn by weight.
-    Random,
-    /// By this key's value on a hash ring; round-robin for messages without it.
-    Hash(Slot),
+    /// Where it stands among its peers.
+    pub place: Place,
 }
 
 /// What a route decides.
@@ -209,8 +225,12 @@ pub struct Forward {
     pub times: RouteTimes,
     /// What is changed in requests and their replies.
     pub edits: Option<Arc<Edits>>,
-    /// How often it may be taken.
-    pub limit: Option<Arc<Limit>>,
+    /// What messages have to pass first.
+    pub guard: Option<Arc<Guard>>,
+    /// When a request is tried again.
+    pub retry: Option<Arc<Retry>>,
+    /// Where copies of requests go.
+    pub mirror: Option<Arc<Mirror>>,
 }
 
 /// Times that a route gives beside its timeout. `None`: the default.
@@ -254,8 +274,8 @@ pub struct Target {
     pub cluster: usize,
     /// Indices of the endpoints whose labels fit; all of them where none are asked for.
     pub endpoints: Vec<usize>,
-    /// A ring over `endpoints` (walks give positions in it), for [`Balance::Hash`].
-    pub ring: Option<polyport_router::Ring>,
+    /// The same as an index into [`Snapshot::sets`].
+    pub set: usize,
 }
 
 /// Slots of the facts that no codec knows; `None` where no rule asks.

@@ -6,8 +6,9 @@
 //! [`Split`] is given its random number, a consistent choice its hash.
 //!
 //! Read on: `matcher` (what a predicate can ask), `table` and `index` (how 10,000
-//! routes cost what 10 do), `split`.
+//! routes cost what 10 do), `split`, `balance` (one of several endpoints).
 
+pub mod balance;
 pub mod hash;
 pub mod index;
 pub mod matcher;

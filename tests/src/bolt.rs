@@ -24,6 +24,11 @@ impl BoltServer {
         Self { address, process, directory }
     }
 
+    /// Its process, to be sent signals.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// Kills it on the spot.
     pub fn kill(&mut self) {
         self.process.kill();

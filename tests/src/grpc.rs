@@ -39,6 +39,11 @@ impl GrpcServer {
         Self { address, arguments, process, directory }
     }
 
+    /// Its process, to be sent signals.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// Kills it on the spot.
     pub fn kill(&mut self) {
         self.process.kill();

@@ -51,6 +51,11 @@ impl MosquittoServer {
         mosquitto_pub(self.address, &["-r", "-q", "1", "-t", "server/name", "-m", name]);
     }
 
+    /// Its process, to be sent signals.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// Kills it on the spot.
     pub fn kill(&mut self) {
         self.process.kill();

@@ -139,6 +139,11 @@ impl RedisServer {
         process
     }
 
+    /// Its process, to be sent signals.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// Kills it on the spot.
     pub fn kill(&mut self) {
         self.process.kill();
@@ -214,6 +219,11 @@ impl Nginx {
     /// `CONNECTION REQUEST-NUMBER METHOD URI STATUS` of every request so far.
     pub fn access_log(&self) -> String {
         fs::read_to_string(self.directory.path().join("access.log")).unwrap_or_default()
+    }
+
+    /// Its process, to be sent signals.
+    pub fn process(&self) -> &Process {
+        &self.process
     }
 
     /// Kills it on the spot.
@@ -295,7 +305,7 @@ pub(crate) fn serve(
     serve_with(name, script, address, &[], directory)
 }
 
-fn serve_with(
+pub(crate) fn serve_with(
     name: &'static str,
     script: &str,
     address: SocketAddr,
@@ -335,6 +345,11 @@ impl Backend {
         Self { address, process, _directory: directory }
     }
 
+    /// Its process, to be sent signals.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// Kills it on the spot.
     pub fn kill(&mut self) {
         self.process.kill();
@@ -355,6 +370,11 @@ impl DubboServer {
         let (address, directory) = (ports::free(), tempfile::tempdir().expect("a directory"));
         let process = serve("dubbo-server", "dubbo-server.js", address, &directory);
         Self { address, process, directory }
+    }
+
+    /// Its process, to be sent signals.
+    pub fn process(&self) -> &Process {
+        &self.process
     }
 
     /// Kills it on the spot.

@@ -32,6 +32,13 @@ impl Config {
         Self { head: "workers = 2\n".to_owned(), ..Self::default() }
     }
 
+    /// Keys that stand before all tables.
+    #[must_use]
+    pub fn top(mut self, toml: &str) -> Self {
+        self.head.push_str(toml);
+        self
+    }
+
     /// Top-level text, such as a `[defaults]` table.
     #[must_use]
     pub fn section(mut self, toml: &str) -> Self {

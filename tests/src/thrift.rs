@@ -61,6 +61,11 @@ impl ThriftServer {
         self.address().port().to_string()
     }
 
+    /// Its process, to be sent signals.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// Kills it on the spot.
     pub fn kill(&mut self) {
         self.process.kill();

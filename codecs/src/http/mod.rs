@@ -14,6 +14,7 @@ mod change;
 mod fields;
 mod grpc;
 mod head;
+mod health;
 mod keys;
 mod local;
 mod probe;
@@ -22,6 +23,7 @@ mod request;
 mod respond;
 mod response;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::answer::Answer;
@@ -29,6 +31,7 @@ use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side};
 use crate::detect::Probe;
 use crate::error::{DecodeError, ErrorKind};
 use crate::frame::{Exchange, Fault, Head, ReplyTo};
+use crate::health::{BadOption, HealthAsk, HealthCheck, HealthWay};
 use crate::interest::Interest;
 use crate::limits::Limits;
 use crate::mutation::{Change, Mutable, Unchangeable};
@@ -101,6 +104,10 @@ impl Protocol for Http {
         Exchange::Ordered { shared: false }
     }
 
+    fn statuses(&self, word: &str) -> Option<RangeInclusive<u32>> {
+        grpc::statuses(word)
+    }
+
     fn keys(&self) -> &'static [KeySpec] {
         keys::KEYS
     }
@@ -113,6 +120,14 @@ impl Protocol for Http {
     fn relay(&self, head: &Head, bytes: &[u8], hop: &Hop, out: &mut Vec<u8>) {
         // Nothing is asked that could be refused.
         let _ = relay::head(head, bytes, hop, change::Changes::NONE, out);
+    }
+
+    fn health_ways(&self) -> &'static [HealthWay] {
+        health::WAYS
+    }
+
+    fn health(&self, ask: &HealthAsk<'_>) -> Result<Arc<dyn HealthCheck>, BadOption> {
+        health::check(ask)
     }
 
     fn mutable(&self) -> &'static [Mutable] {

@@ -8,6 +8,7 @@
 mod broker;
 mod connect;
 mod decoder;
+mod health;
 mod keys;
 mod packet;
 mod properties;
@@ -24,6 +25,7 @@ use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side};
 use crate::detect::{CERTAIN, Probe};
 use crate::error::DecodeError;
 use crate::frame::{Exchange, Fault, Head, ReplyTo};
+use crate::health::{BadOption, HealthAsk, HealthCheck, HealthWay};
 use crate::interest::Interest;
 use crate::limits::Limits;
 use crate::mutation::{Change, Mutable, Unchangeable};
@@ -104,6 +106,14 @@ impl Protocol for Mqtt {
 
     fn reject(&self, error: &DecodeError, out: &mut Vec<u8>) {
         reply::reject(error, out);
+    }
+
+    fn health_ways(&self) -> &'static [HealthWay] {
+        const { &[HealthWay { name: NAME, options: &[], streams: false }] }
+    }
+
+    fn health(&self, _: &HealthAsk<'_>) -> Result<Arc<dyn HealthCheck>, BadOption> {
+        Ok(Arc::new(health::Greeting))
     }
 
     fn mutable(&self) -> &'static [Mutable] {

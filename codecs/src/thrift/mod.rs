@@ -13,6 +13,7 @@ mod decoder;
 mod envelope;
 mod fields;
 mod header;
+mod health;
 mod outcome;
 mod relay;
 mod reply;
@@ -25,6 +26,7 @@ use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side};
 use crate::detect::{CERTAIN, Probe};
 use crate::error::{DecodeError, ErrorKind};
 use crate::frame::{Exchange, Fault, Head, ReplyTo};
+use crate::health::{BadOption, HealthAsk, HealthCheck, HealthWay};
 use crate::interest::Interest;
 use crate::limits::Limits;
 use crate::mutation::{Change, Mutable, Unchangeable};
@@ -95,6 +97,14 @@ impl Protocol for Thrift {
 
     fn relay(&self, _: &Head, bytes: &[u8], hop: &Hop, out: &mut Vec<u8>) {
         relay::relay(bytes, hop.id, out);
+    }
+
+    fn health_ways(&self) -> &'static [HealthWay] {
+        health::WAYS
+    }
+
+    fn health(&self, ask: &HealthAsk<'_>) -> Result<Arc<dyn HealthCheck>, BadOption> {
+        health::check(ask)
     }
 
     fn mutable(&self) -> &'static [Mutable] {

@@ -1,5 +1,6 @@
 //! `[admin]`: the proxy's figures over HTTP, on loopback only.
 
+use std::fmt::Write as _;
 use std::future::pending;
 use std::io;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::engine::Counters;
 use crate::worker::{Proxy, Totals};
 
 /// Longest request that is read.
@@ -22,7 +24,7 @@ pub(super) async fn serve(listener: Option<TcpListener>, proxy: &Proxy) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 // A client that is slow or leaves is no matter of the proxy's.
-                let _ = tokio::time::timeout(PATIENCE, answer(stream, proxy.totals())).await;
+                let _ = tokio::time::timeout(PATIENCE, answer(stream, proxy)).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "admin: cannot accept");
@@ -32,7 +34,7 @@ pub(super) async fn serve(listener: Option<TcpListener>, proxy: &Proxy) {
     }
 }
 
-async fn answer(mut stream: TcpStream, totals: Totals) -> io::Result<()> {
+async fn answer(mut stream: TcpStream, proxy: &Proxy) -> io::Result<()> {
     let mut request = Vec::new();
     while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < REQUEST {
         if stream.read_buf(&mut request).await? == 0 {
@@ -40,7 +42,7 @@ async fn answer(mut stream: TcpStream, totals: Totals) -> io::Result<()> {
         }
     }
     let (status, body) = match request.split(|byte| *byte == b' ').nth(1) {
-        Some(b"/stats") => ("200 OK", figures(&totals)),
+        Some(b"/stats") => ("200 OK", figures(&proxy.totals()) + &endpoints(proxy)),
         Some(b"/ready") => ("200 OK", "ready\n".to_owned()),
         _ => ("404 Not Found", "there are /stats and /ready\n".to_owned()),
     };
@@ -55,25 +57,37 @@ async fn answer(mut stream: TcpStream, totals: Totals) -> io::Result<()> {
 
 /// One figure a line: its name, a space, its value.
 fn figures(totals: &Totals) -> String {
-    let counters = &totals.counters;
-    let figures = [
-        ("downstream_connections_total", counters.accepted),
+    let now = [
         ("downstream_connections_active", totals.downstreams),
-        ("upstream_connections_total", counters.connects),
         ("upstream_connections_active", totals.upstreams),
-        ("requests_total", counters.requests),
         ("requests_active", totals.in_flight),
         ("requests_pending", totals.pending),
-        ("requests_overloaded_total", counters.overloaded),
-        ("requests_oneway_total", counters.oneways),
-        ("session_messages_total", counters.messages),
-        ("requests_answered_total", counters.answered),
-        ("requests_local_errors_total", counters.faults),
-        ("requests_abandoned_total", counters.abandoned),
-        ("requests_resent_total", counters.resent),
-        ("messages_answered_at_home_total", counters.local),
-        ("protocol_errors_total", counters.malformed),
-        ("replies_late_total", counters.late),
     ];
-    figures.map(|(name, value)| format!("polyport_{name} {value}\n")).concat()
+    let counted = Counters::NAMES.into_iter().zip(totals.counters.values());
+    let line = |(name, value)| format!("polyport_{name} {value}\n");
+    counted.chain(now).map(line).collect()
+}
+
+/// What is known of each endpoint, with the cluster's name and the address as labels.
+fn endpoints(proxy: &Proxy) -> String {
+    let now = proxy.now();
+    let mut lines = String::new();
+    for cluster in &proxy.snapshot().clusters {
+        for (endpoint, health) in cluster.endpoints.iter().zip(cluster.health.iter()) {
+            let figures = [
+                ("usable", u64::from(health.usable(now))),
+                ("ejections_total", health.ejections()),
+                ("checks_failed_total", health.checks_failed()),
+            ];
+            for (name, value) in figures {
+                // Writing to a string cannot fail.
+                let _ = writeln!(
+                    lines,
+                    "polyport_endpoint_{name}{{cluster={:?},endpoint=\"{}\"}} {value}",
+                    cluster.name, endpoint.address
+                );
+            }
+        }
+    }
+    lines
 }

@@ -9,14 +9,15 @@ use std::time::Duration;
 use polyport_codecs::{Interest, Registry};
 use toml::de::DeValue;
 
-use super::Resolve;
-use super::diagnostic::suggest;
-use super::matchers::known_key;
+use super::balance;
 use super::reader::{Reader, Value};
+use super::retry;
 use super::settings::ClusterDefaults;
 use super::transport;
+use super::{Resolve, health};
 use crate::health::Health;
-use crate::snapshot::{Balance, Cluster, Endpoint};
+use crate::health::outlier::Outliers;
+use crate::snapshot::{Cluster, Endpoint, Place};
 
 /// The clusters, and where each stands.
 pub(super) struct Clusters {
@@ -30,6 +31,7 @@ pub(super) fn read(
     interest: &mut Interest,
     resolve: Resolve<'_>,
     defaults: &ClusterDefaults,
+    zone: Option<&str>,
 ) -> Clusters {
     let mut clusters = Clusters { list: Vec::new(), spans: Vec::new() };
     for section in root.sections("cluster", "[[cluster]]") {
@@ -37,6 +39,10 @@ pub(super) fn read(
             "name",
             "endpoints",
             "balance",
+            "locality",
+            "slow-start",
+            "panic",
+            "subset-fallback",
             "exchange",
             "tls",
             "proxy-protocol",
@@ -48,12 +54,16 @@ pub(super) fn read(
             "idle-timeout",
             "heartbeat",
             "breaker",
+            "health",
+            "outlier",
+            "retry-budget",
         ]);
         let Some((name, span)) = section.required("name", "\"orders\"") else { continue };
         if clusters.list.iter().any(|had| had.name == name) {
             section.source.error(span.clone(), format!("two clusters are called `{name}`"), None);
         }
-        let endpoints = endpoints(&section, resolve);
+        let endpoints = endpoints(&section, resolve, zone);
+        let eligibility = balance::eligibility(&section, &endpoints, zone);
         let http2 = section.boolean("http2").unwrap_or(false);
         if http2 && let Some((_, span)) = section.string("proxy-protocol") {
             let message = "a PROXY header names one client, and streams of many share a connection";
@@ -68,8 +78,12 @@ pub(super) fn read(
             name: name.to_owned(),
             health: endpoints.iter().map(|_| Health::default()).collect(),
             breaker: super::breaker::read(&section, endpoints.len()).map(Arc::new),
+            checks: health::checks(&section, registry, http2),
+            outliers: health::outlier(&section)
+                .map(|rules| Arc::new(Outliers::new(rules, endpoints.len()))),
             endpoints,
-            balance: balance(&section, registry, interest),
+            balance: balance::read(&section, registry, interest),
+            eligibility,
             connect_timeout: duration("connect-timeout", defaults.connect_timeout),
             connections: number("connections", 1),
             max_connections: number("max-connections", 4096),
@@ -79,6 +93,7 @@ pub(super) fn read(
             proxy_protocol: transport::proxy_version(&section),
             http2,
             ordered: ordered(&section),
+            retry_budget: retry::budget(&section),
             heartbeat: duration("heartbeat", Duration::from_secs(15)),
         });
         clusters.spans.push(span);
@@ -86,7 +101,7 @@ pub(super) fn read(
     clusters
 }
 
-fn endpoints(section: &Reader<'_, '_>, resolve: Resolve<'_>) -> Vec<Endpoint> {
+fn endpoints(section: &Reader<'_, '_>, resolve: Resolve<'_>, zone: Option<&str>) -> Vec<Endpoint> {
     let example = "endpoints = [\"127.0.0.1:6379\"]";
     let Some(value) = section.get("endpoints") else {
         let message = "[[cluster]] without `endpoints`".to_owned();
@@ -103,18 +118,24 @@ fn endpoints(section: &Reader<'_, '_>, resolve: Resolve<'_>) -> Vec<Endpoint> {
     }
     let mut all = Vec::new();
     for value in array {
-        all.extend(endpoint(section, value, resolve));
+        all.extend(endpoint(section, value, resolve, zone));
     }
     all
 }
 
-fn endpoint(section: &Reader<'_, '_>, value: &Value<'_>, resolve: Resolve<'_>) -> Vec<Endpoint> {
-    let (mut weight, mut labels) = (1, BTreeMap::new());
+fn endpoint(
+    section: &Reader<'_, '_>,
+    value: &Value<'_>,
+    resolve: Resolve<'_>,
+    zone: Option<&str>,
+) -> Vec<Endpoint> {
+    let (mut weight, mut labels, mut place) = (1, BTreeMap::new(), Place::default());
     let (text, span) = match value.get_ref() {
         DeValue::String(text) => (text.as_ref(), value.span()),
         DeValue::Table(table) => {
             let endpoint = Reader::new(section.source, table, value.span(), "an endpoint");
-            endpoint.finish(&["address", "weight", "labels"]);
+            endpoint.finish(&["address", "weight", "labels", "zone", "priority"]);
+            place = balance::place(&endpoint, zone);
             weight = endpoint.integer("weight", 1..=10_000).unwrap_or(1) as u32;
             if let Some(section) = endpoint.section("labels", "labels") {
                 for (key, _, value) in section.entries() {
@@ -154,6 +175,7 @@ fn endpoint(section: &Reader<'_, '_>, value: &Value<'_>, resolve: Resolve<'_>) -
                 host: host.to_owned(),
                 weight,
                 labels: labels.clone(),
+                place: place.clone(),
             })
             .collect(),
         Ok(_) => {
@@ -165,36 +187,6 @@ fn endpoint(section: &Reader<'_, '_>, value: &Value<'_>, resolve: Resolve<'_>) -
             Vec::new()
         }
     }
-}
-
-fn balance(section: &Reader<'_, '_>, registry: &Registry, interest: &mut Interest) -> Balance {
-    const WAYS: [&str; 3] = ["round-robin", "least-request", "random"];
-    let Some(value) = section.get("balance") else { return Balance::Natural };
-    match value.get_ref() {
-        DeValue::String(way) => match way.as_ref() {
-            "round-robin" => return Balance::RoundRobin,
-            "least-request" => return Balance::LeastRequest,
-            "random" => return Balance::Random,
-            other => {
-                let help = suggest(other, WAYS).unwrap_or_else(|| {
-                    format!("there are {} and {{ hash = \"key\" }}", WAYS.join(", "))
-                });
-                let message = format!("unknown balance `{other}`");
-                section.source.error(value.span(), message, Some(help));
-            }
-        },
-        DeValue::Table(table) => {
-            let hash = Reader::new(section.source, table, value.span(), "balance");
-            hash.finish(&["hash"]);
-            if let Some((key, span)) = hash.required("hash", "\"key\"")
-                && known_key(section.source, registry, None, key, span)
-            {
-                return Balance::Hash(interest.add(key));
-            }
-        }
-        _ => section.wrong(value, "a way to balance, or { hash = \"key\" }"),
-    }
-    Balance::Natural
 }
 
 /// Whether replies come in request order although their protocol could tell them apart.

@@ -5,13 +5,19 @@
 //! [`reader`] walks a table and notes what nobody asked for. Each section has a file:
 //! [`listeners`], [`clusters`], [`routes`] with [`matchers`], [`settings`].
 
+mod access;
+mod balance;
 mod breaker;
 mod clusters;
 mod diagnostic;
 mod edits;
+mod faults;
+mod health;
+mod limits;
 mod listeners;
 mod matchers;
 mod reader;
+mod retry;
 mod routes;
 mod settings;
 mod transport;
@@ -101,14 +107,20 @@ pub fn compile_with(
             interest.add(key);
         }
     }
-    let clusters = clusters::read(&mut root, registry, &mut interest, resolve, &request_defaults);
-    let routes = routes::read(&mut root, registry, &clusters, &mut interest);
-    root.finish(&["workers", "listener", "cluster", "route", "defaults", "limits", "admin"]);
+    let zone = root.string("zone").map(|(zone, _)| zone);
+    let clusters =
+        clusters::read(&mut root, registry, &mut interest, resolve, &request_defaults, zone);
+    let mut sets = balance::Sets::new(&clusters.list);
+    let routes = routes::read(&mut root, registry, &clusters, &mut sets, &mut interest);
+    root.finish(&[
+        "workers", "zone", "listener", "cluster", "route", "defaults", "limits", "admin", "access",
+    ]);
 
     if listeners.is_empty() && !source.failed() {
         let help = "add [[listener]] with address = \"0.0.0.0:7000\"";
         source.error(0..0, "no listener: nothing would be served".into(), Some(help.into()));
     }
+    let access = access::read(&mut root, &routes.routes, &routes.silent);
     let table = Table::compile(routes.routes);
     for shadow in table.shadowed() {
         let (Some(span), Some(by)) =
@@ -153,6 +165,7 @@ pub fn compile_with(
         workers,
         listeners,
         clusters: clusters.list,
+        sets: sets.list,
         routes: table,
         interest,
         facts,
@@ -161,6 +174,7 @@ pub fn compile_with(
         buffers,
         protocols,
         admin,
+        access,
     };
     Ok((snapshot, source.finish()))
 }

@@ -5,31 +5,37 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use polyport_codecs::{Interest, Registry};
-use polyport_router::{Ring, Route, Split};
+use polyport_router::{Route, Split};
 use toml::de::DeValue;
 
+use super::balance::Sets;
 use super::clusters::Clusters;
 use super::diagnostic::suggest;
 use super::edits::Context;
 use super::matchers::{known_key, predicates};
 use super::reader::{Reader, Value};
+use super::retry;
 use crate::edit::Edits;
-use crate::snapshot::{Action, Balance, Forward, RouteTimes, Target};
+use crate::snapshot::{Action, Forward, RouteTimes, Target};
 
 /// The routes, where each stands, and the clusters that some route sends to.
 pub(super) struct Routes {
     pub(super) routes: Vec<Route<Action>>,
     pub(super) spans: Vec<Range<usize>>,
     pub(super) used: BTreeSet<usize>,
+    /// By route: its denials are told to nobody.
+    pub(super) silent: Vec<bool>,
 }
 
 pub(super) fn read(
     root: &mut Reader<'_, '_>,
     registry: &Registry,
     clusters: &Clusters,
+    sets: &mut Sets,
     interest: &mut Interest,
 ) -> Routes {
-    let mut all = Routes { routes: Vec::new(), spans: Vec::new(), used: BTreeSet::new() };
+    let mut all =
+        Routes { routes: Vec::new(), spans: Vec::new(), used: BTreeSet::new(), silent: Vec::new() };
     let mut names = BTreeSet::new();
     for section in root.sections("route", "[[route]]") {
         section.finish(&[
@@ -47,6 +53,11 @@ pub(super) fn read(
             "response",
             "redirect",
             "respond",
+            "fault",
+            "only",
+            "audit",
+            "retry",
+            "mirror",
         ]);
         let name = section.string("name");
         let span = name.as_ref().map_or(section.span.clone(), |(_, span)| span.clone());
@@ -76,6 +87,7 @@ pub(super) fn read(
                 name.map_or_else(|| format!("route {}", all.routes.len() + 1), |n| n.0.into());
             all.routes.push(Route { name, when, then: Action::Respond(Arc::new(reply)) });
             all.spans.push(span);
+            all.silent.push(section.boolean("audit") == Some(false));
             continue;
         }
         if deny {
@@ -95,7 +107,7 @@ pub(super) fn read(
                 None
             }
             (Some(value), false) => {
-                forward(&section, value, registry, clusters, interest, &mut all.used).map(
+                forward(&section, value, registry, clusters, sets, interest, &mut all.used).map(
                     |mut forward| {
                         if edits != Edits::default() {
                             forward.edits = Some(Arc::new(edits));
@@ -110,6 +122,7 @@ pub(super) fn read(
                 name.map_or_else(|| format!("route {}", all.routes.len() + 1), |n| n.0.into());
             all.routes.push(Route { name, when, then });
             all.spans.push(span);
+            all.silent.push(section.boolean("audit") == Some(false));
         }
     }
     all
@@ -117,7 +130,7 @@ pub(super) fn read(
 
 /// Complains of what only routes that send somewhere have.
 fn useless(section: &Reader<'_, '_>, what: &str) {
-    const KEYS: [&str; 8] = [
+    let forwards = [
         "request",
         "response",
         "timeout",
@@ -126,8 +139,12 @@ fn useless(section: &Reader<'_, '_>, what: &str) {
         "idle-timeout",
         "sticky",
         "limit",
+        "fault",
+        "only",
+        "retry",
+        "mirror",
     ];
-    for key in KEYS {
+    for key in forwards {
         if let Some(value) = section.get(key) {
             let message = format!("{what} has no use for `{key}`");
             section.source.error(value.span(), message, Some("remove this".into()));
@@ -140,6 +157,7 @@ fn forward(
     to: &Value<'_>,
     registry: &Registry,
     clusters: &Clusters,
+    sets: &mut Sets,
     interest: &mut Interest,
     used: &mut BTreeSet<usize>,
 ) -> Option<Forward> {
@@ -155,7 +173,8 @@ fn forward(
     };
     let (mut weights, mut targets) = (Vec::new(), Vec::new());
     for value in arms {
-        let (weight, target) = arm(section, value, clusters, keyed)?;
+        let keys = ["cluster", "labels", "weight"];
+        let (weight, target) = arm(section, value, clusters, sets, keyed, &keys)?;
         used.insert(target.cluster);
         weights.push(weight);
         targets.push(target);
@@ -168,21 +187,30 @@ fn forward(
     let sticky = section.string("sticky").and_then(|(key, span)| {
         known_key(section.source, registry, None, key, span).then(|| interest.add(key))
     });
-    let (timeout, limit) = (section.duration("timeout"), section.rate("limit"));
-    let limit = limit.map(Arc::new);
+    let timeout = section.duration("timeout");
+    let guard = super::access::guard(section, registry, interest).map(Arc::new);
+    let retry = retry::retry(section, registry).map(Arc::new);
+    let mirror = retry::mirror(section, clusters, sets, keyed).map(Arc::new);
+    if let Some(mirror) = &mirror {
+        used.insert(mirror.target.cluster);
+    }
     let times = RouteTimes {
         session: section.duration("session-timeout"),
         stream: section.duration("stream-timeout"),
         idle: section.duration("idle-timeout"),
     };
-    Some(Forward { split, targets, sticky, timeout, times, edits: None, limit })
+    Some(Forward { split, targets, sticky, timeout, times, edits: None, guard, retry, mirror })
 }
 
-fn arm(
+/// A cluster, perhaps only some endpoints of it, and its weight. `keys`: what a table may
+/// hold beside these.
+pub(super) fn arm(
     section: &Reader<'_, '_>,
     value: &Value<'_>,
     clusters: &Clusters,
+    sets: &mut Sets,
     keyed: bool,
+    keys: &[&str],
 ) -> Option<(u32, Target)> {
     let mut weight = 1;
     let mut labels: BTreeMap<&str, &str> = BTreeMap::new();
@@ -191,7 +219,7 @@ fn arm(
         DeValue::String(name) => (name.as_ref(), value.span()),
         DeValue::Table(table) => {
             let arm = Reader::new(section.source, table, value.span(), "a target");
-            arm.finish(&["cluster", "labels", "weight"]);
+            arm.finish(keys);
             weight = arm.integer("weight", 0..=1_000_000).unwrap_or(1) as u32;
             if let Some(wanted) = arm.section("labels", "labels") {
                 labels_span = wanted.span.clone();
@@ -239,18 +267,6 @@ fn arm(
         section.source.error(labels_span, message, None);
         return None;
     }
-    let hashed = match settings.balance {
-        Balance::Hash(_) => true,
-        Balance::Natural => keyed && endpoints.len() > 1,
-        _ => false,
-    };
-    let ring = hashed.then(|| {
-        let members: Vec<(String, u32)> = endpoints
-            .iter()
-            .filter_map(|at| settings.endpoints.get(*at))
-            .map(|endpoint| (endpoint.address.to_string(), endpoint.weight))
-            .collect();
-        Ring::new(members.iter().map(|(name, weight)| (name.as_str(), *weight)))
-    });
-    Some((weight, Target { cluster, endpoints, ring }))
+    let set = sets.of(&clusters.list, cluster, &endpoints, keyed);
+    Some((weight, Target { cluster, endpoints, set }))
 }

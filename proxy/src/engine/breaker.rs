@@ -151,6 +151,19 @@ impl Engine {
         Ok(())
     }
 
+    /// A request is no longer on this connection; false where the connection is gone, and
+    /// all that was on it is counted out.
+    pub(super) fn count_out(&mut self, up: UpId) -> bool {
+        let Some(upstream) = self.ups.get_mut(up) else { return false };
+        let before = upstream.pending();
+        upstream.in_flight = upstream.in_flight.saturating_sub(1);
+        let (cluster, endpoint) = (upstream.cluster, upstream.endpoint);
+        let after = upstream.pending();
+        self.give_requests(cluster, endpoint, 1);
+        self.shift_pending(cluster, before, after);
+        true
+    }
+
     /// A bound is reached: what the request that met it gets. Its cluster's first
     /// refusal for a while is told.
     pub(super) fn full(&mut self, cluster: usize, what: &'static str) -> Fault {

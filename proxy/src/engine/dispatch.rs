@@ -6,11 +6,15 @@ use std::sync::Arc;
 use polyport_codecs::{
     After, Answer, Body, Exchange, Fault, Head, Hop, Kind, Lease, ReplyTo, Side,
 };
+use polyport_router::Route;
 use rand::Rng;
 
+use super::guard::{Denied, Stop};
 use super::patience;
 use super::pool::Wanted;
-use super::state::{Dialogue, DownId, DownState, Expected, Flight, FlightId, Lane, UpId, UpMode};
+use super::state::{
+    ConnId, Dialogue, DownId, DownState, Expected, Flight, FlightId, Lane, UpId, UpMode,
+};
 use super::{Engine, Tapped};
 use crate::edit::{Reply, changes, render};
 use crate::snapshot::{Action as RouteAction, Forward};
@@ -30,9 +34,13 @@ struct Chosen {
     lease: Lease,
     /// The route's position; `usize::MAX`: none was asked.
     route: usize,
+    /// Which of its targets.
+    arm: usize,
     timeout: Option<std::time::Duration>,
     /// The values that its route's changes have, to the request and to its reply.
     edits: (Vec<u8>, Vec<u8>),
+    /// Bytes a second of its body and its reply; 0: as fast as they come.
+    pace: u64,
 }
 
 /// Why a message goes nowhere.
@@ -41,8 +49,23 @@ enum Nowhere {
     Fault(Fault),
     /// With an answer of the route's own, already rendered: status, headers, body.
     Answer(Arc<Reply>, Vec<u8>),
-    /// Not now: it waits for a connection, no longer than its route's timeout.
-    Wait(Option<std::time::Duration>),
+    /// Its connection is reset.
+    Reset,
+    /// Not yet.
+    Wait,
+    /// Not before it gets a connection; it waits no longer than its route's timeout.
+    Queue(Option<std::time::Duration>),
+}
+
+impl From<Stop> for Nowhere {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Refused(fault) => Self::Fault(fault),
+            Stop::Answer(reply) => Self::Answer(reply, Vec::new()),
+            Stop::Reset => Self::Reset,
+            Stop::Wait => Self::Wait,
+        }
+    }
 }
 
 impl From<Fault> for Nowhere {
@@ -111,20 +134,39 @@ impl Engine {
             return Passed::Parked;
         }
 
-        let held = down.held.filter(|_| on_held);
         if patience::limit(down, head) <= self.now {
             // Nobody waits for an answer of the upstream's any more.
+            down.fate = None;
             self.unwait(id);
             self.counters.faults += 1;
             self.refuse(id, protocol, head, message, Fault::Timeout);
             return NOWHERE;
         }
-        let Chosen { up, lease, route, timeout, edits } = if let Some(up) = held {
+        let held = down.held.filter(|_| on_held);
+        let Chosen { up, lease, route, arm, timeout, edits, pace } = if let Some(up) = held {
+            if let Err(fault) = self.permit_held(id, buf) {
+                self.counters.faults += 1;
+                self.refuse(id, protocol, head, message, fault);
+                // What was begun on the held connection must not be completed without
+                // this message: it ends with the client's connection.
+                self.stop_reading(id);
+                return NOWHERE;
+            }
             let edits = (Vec::new(), Vec::new());
-            Chosen { up, lease, route: usize::MAX, timeout: None, edits }
+            Chosen { up, lease, route: usize::MAX, arm: 0, timeout: None, edits, pace: 0 }
         } else {
             match self.choose(id, head, buf, lease, protocol) {
                 Ok(chosen) => chosen,
+                Err(Nowhere::Wait) => return Passed::Parked,
+                Err(Nowhere::Queue(timeout)) => {
+                    self.bound_wait(id, head, timeout);
+                    return Passed::Parked;
+                }
+                Err(Nowhere::Reset) => {
+                    self.counters.faults += 1;
+                    self.reset_down(id);
+                    return NOWHERE;
+                }
                 Err(Nowhere::Answer(reply, values)) => {
                     self.counters.local += 1;
                     self.answer(id, protocol, head, &reply, &values);
@@ -135,10 +177,6 @@ impl Engine {
                     self.counters.faults += 1;
                     self.refuse(id, protocol, head, message, fault);
                     return NOWHERE;
-                }
-                Err(Nowhere::Wait(timeout)) => {
-                    self.bound_wait(id, head, timeout);
-                    return Passed::Parked;
                 }
             }
         };
@@ -156,13 +194,21 @@ impl Engine {
             self.spares.give(edits.1);
             self.counters.faults += 1;
             self.unlease(up);
+            if let Some(down) = self.downs.get_mut(id) {
+                down.fate = None;
+            }
             self.refuse(id, protocol, head, message, fault);
             return NOWHERE;
         }
         let times = self.times_of(route);
-        let Some(upstream) = self.ups.get_mut(up) else { return NOWHERE };
         self.counters.requests += 1;
-        let Some(down) = self.downs.get_mut(id) else { return NOWHERE };
+        if pace > 0 {
+            self.set_pace(ConnId::Up(up), pace);
+        }
+        let (Some(down), Some(upstream)) = (self.downs.get_mut(id), self.ups.get_mut(up)) else {
+            return NOWHERE;
+        };
+        down.fate = None;
         let oneway = head.kind == Kind::Oneway;
         let by_route = timeout.is_some();
         let request = timeout.unwrap_or(snapshot.timeouts.request).as_millis() as u64;
@@ -192,6 +238,8 @@ impl Engine {
             lane: down.lanes_gone + down.lanes.len() as u64,
             started: self.now,
             deadline,
+            total: deadline,
+            per_try: 0,
             timeout: request,
             stream,
             limit,
@@ -203,11 +251,15 @@ impl Engine {
             upstream_last: false,
             outcome: None,
             began: self.micros,
+            pace,
             plain_body: enabled.protocol.needs_plain_body(head.reply_to),
             copy: Vec::new(),
             edits: edits.1,
             note,
             route,
+            arm,
+            kept: None,
+            mirror: false,
         });
         self.earliest_flight = self.earliest_flight.min(deadline);
         down.in_flight += 1;
@@ -230,10 +282,10 @@ impl Engine {
         };
         let out = upstream.out.tail(&mut self.spares);
         let start = out.len();
-        let asked = match snapshot.routes.routes().get(route).map(|route| &route.then) {
-            Some(RouteAction::Forward(forward)) => forward.edits.as_ref(),
-            _ => None,
-        };
+        let forward = snapshot.forward(route);
+        let keeps =
+            forward.is_some_and(|forward| forward.retry.is_some() || forward.mirror.is_some());
+        let asked = forward.and_then(|forward| forward.edits.as_ref());
         let asked = asked.map_or(&[][..], |edits| &edits.request);
         let changed = if asked.is_empty() {
             enabled.protocol.relay(head, message, &hop, out);
@@ -243,8 +295,8 @@ impl Engine {
                 enabled.protocol.rewrite(head, message, &hop, changes, out)
             })
         };
-        self.spares.give(edits.0);
         if let Err(error) = changed {
+            self.spares.give(edits.0);
             tracing::debug!(%error, "a request cannot be changed as its route asks");
             out.truncate(start);
             self.forget_flight(flight);
@@ -278,6 +330,14 @@ impl Engine {
         {
             decoder.expect(head.reply_to);
         }
+        if keeps {
+            self.keep(flight, head, message, edits.0);
+        } else {
+            self.spares.give(edits.0);
+        }
+        let (Some(upstream), Some(down)) = (self.ups.get_mut(up), self.downs.get_mut(id)) else {
+            return NOWHERE;
+        };
         match lease {
             Lease::Session => {
                 upstream.mode = UpMode::Session(id);
@@ -303,7 +363,9 @@ impl Engine {
             if head.patience > 0 {
                 self.look_by(self.now + u64::from(head.patience));
             }
+            self.pace_session(id, up, pace);
             // From here on nobody pairs replies with requests: this one has ended well.
+            self.count_session(up);
             self.mark_up(up);
             self.forget_flight(flight);
             self.begin_session(id, times);
@@ -349,9 +411,12 @@ impl Engine {
             view,
         };
         let chosen = match found {
-            None => Err(Fault::NoRoute.into()),
+            None => Err(self.unrouted(id, &view).into()),
             Some((at, route)) => match &route.then {
-                RouteAction::Deny => Err(Fault::Denied.into()),
+                RouteAction::Deny => {
+                    self.denied(id, found, Denied::Rule, &view);
+                    Err(Fault::Denied.into())
+                }
                 RouteAction::Respond(reply) => {
                     let mut values = self.spares.take();
                     for (_, template) in &reply.headers {
@@ -366,14 +431,21 @@ impl Engine {
                     Err(Nowhere::Answer(reply.clone(), values))
                 }
                 RouteAction::Forward(forward) => self
-                    .connection_for(
-                        id,
-                        forward,
-                        &view,
-                        Wanted { protocol: Some(protocol), profile, lease, ends: None },
-                        &mut tapped,
-                    )
-                    .map(|(up, lease)| {
+                    .pass_guard(id, (at, route), forward, &view)
+                    .map_err(Nowhere::from)
+                    .and_then(|pace| {
+                        let lease = match lease {
+                            // A pace is one exchange's, so its connection is too.
+                            Lease::Shared if pace > 0 => Lease::Once,
+                            lease => lease,
+                        };
+                        let wanted =
+                            Wanted { protocol: Some(protocol), profile, lease, ends: None };
+                        let (up, lease, arm) =
+                            self.connection_for(id, forward, &view, wanted, &mut tapped)?;
+                        Ok((up, lease, arm, pace))
+                    })
+                    .map(|(up, lease, arm, pace)| {
                         let mut edits = (Vec::new(), Vec::new());
                         if let Some(asked) = &forward.edits {
                             if !asked.request.is_empty() {
@@ -385,12 +457,13 @@ impl Engine {
                                 render(&asked.response, &view, &mut edits.1);
                             }
                         }
-                        Chosen { up, lease, route: at, timeout: forward.timeout, edits }
+                        let timeout = forward.timeout;
+                        Chosen { up, lease, route: at, arm, timeout, edits, pace }
                     }),
             },
         };
         if let Some(tap) = &self.tap
-            && !matches!(chosen, Err(Nowhere::Wait(_)))
+            && !matches!(chosen, Err(Nowhere::Wait | Nowhere::Queue(_)))
         {
             tapped.fault = match &chosen {
                 Err(Nowhere::Fault(fault)) => Some(*fault),
@@ -400,8 +473,25 @@ impl Engine {
         }
         if let Some(down) = self.downs.get_mut(id) {
             down.metadata = Some(metadata);
+            if !matches!(chosen, Ok(_) | Err(Nowhere::Wait | Nowhere::Queue(_))) {
+                down.fate = None;
+            }
         }
         chosen
+    }
+
+    /// What stands before a route's clusters; the pace that its messages then have.
+    fn pass_guard(
+        &mut self,
+        id: DownId,
+        route: (usize, &Route<RouteAction>),
+        forward: &Forward,
+        view: &polyport_codecs::View<'_>,
+    ) -> Result<u64, Stop> {
+        match &forward.guard {
+            None => Ok(0),
+            Some(guard) => self.check(id, route, guard, view).map(|fate| fate.pace),
+        }
     }
 
     fn connection_for(
@@ -411,13 +501,9 @@ impl Engine {
         view: &polyport_codecs::View<'_>,
         wanted: Wanted,
         tapped: &mut Tapped<'_>,
-    ) -> Result<(UpId, Lease), Nowhere> {
+    ) -> Result<(UpId, Lease, usize), Nowhere> {
         // What was decided before a wait is not decided again.
         let waited = self.waited_for(id).transpose()?;
-        if waited.is_none() && forward.limit.as_ref().is_some_and(|limit| !limit.take(self.micros))
-        {
-            return Err(Fault::Overloaded.into());
-        }
         let snapshot = self.snapshot.clone();
         let arm = match forward.sticky.and_then(|slot| view.get(slot)) {
             _ if forward.targets.len() == 1 => 0,
@@ -428,7 +514,7 @@ impl Engine {
         let target = forward.targets.get(arm).ok_or(Fault::NoHealthyEndpoint)?;
         let endpoint = match waited {
             Some((_, endpoint)) => endpoint,
-            None => self.choose_endpoint(target, view, wanted.protocol)?,
+            None => self.choose_endpoint(target, view, wanted.protocol, &[])?,
         };
         if let Some(cluster) = snapshot.clusters.get(target.cluster) {
             let address: Option<SocketAddr> =
@@ -450,12 +536,12 @@ impl Engine {
         if self.must_wait(id, target.cluster, endpoint, &wanted) {
             self.may_ask(target.cluster, endpoint).inspect_err(|_| self.unwait(id))?;
             self.wait(id, target.cluster, endpoint, arm)?;
-            return Err(Nowhere::Wait(forward.timeout));
+            return Err(Nowhere::Queue(forward.timeout));
         }
         match self.connection(id, target, endpoint, wanted) {
             Ok(up) => {
                 self.served(id, lease);
-                Ok((up, lease))
+                Ok((up, lease, arm))
             }
             Err(fault) => {
                 self.unwait(id);
@@ -465,7 +551,7 @@ impl Engine {
     }
 
     /// Gives back a connection that was leased and then not used.
-    fn unlease(&mut self, up: UpId) {
+    pub(super) fn unlease(&mut self, up: UpId) {
         if let Some(upstream) = self.ups.get(up)
             && matches!(upstream.mode, UpMode::Leased(_))
             && upstream.in_flight == 0
@@ -495,13 +581,28 @@ impl Engine {
             view,
         };
         let wanted = Wanted { protocol: None, profile: 0, lease: Lease::Session, ends: None };
-        let joined = match found.map(|(_, route)| &route.then) {
-            Some(RouteAction::Forward(forward)) => {
-                self.connection_for(id, forward, &view, wanted, &mut tapped)
+        let joined = match found.map(|(at, route)| (at, route, &route.then)) {
+            Some((at, route, RouteAction::Forward(forward))) => self
+                .pass_guard(id, (at, route), forward, &view)
+                .map_err(Nowhere::from)
+                .and_then(|pace| {
+                    let (up, ..) = self.connection_for(id, forward, &view, wanted, &mut tapped)?;
+                    Ok((up, pace))
+                }),
+            Some((_, _, RouteAction::Deny)) => {
+                self.denied(id, found, Denied::Rule, &view);
+                Err(Fault::Denied.into())
             }
-            Some(RouteAction::Deny | RouteAction::Respond(_)) => Err(Fault::Denied.into()),
-            None => Err(Fault::NoRoute.into()),
+            Some((_, _, RouteAction::Respond(_))) => Err(Fault::Denied.into()),
+            None => Err(self.unrouted(id, &view).into()),
         };
+        if matches!(joined, Err(Nowhere::Wait)) {
+            if let Some(down) = self.downs.get_mut(id) {
+                down.metadata = Some(metadata);
+                down.parked = true;
+            }
+            return false;
+        }
         if let Some(tap) = &self.tap {
             tapped.fault = match &joined {
                 Err(Nowhere::Fault(fault)) => Some(*fault),
@@ -510,18 +611,25 @@ impl Engine {
             tap(&tapped);
         }
         match joined {
-            Ok((up, _)) => {
+            Ok((up, pace)) => {
                 if let Some(upstream) = self.ups.get_mut(up) {
                     upstream.mode = UpMode::Session(id);
                     upstream.draining = true;
                 }
+                self.count_session(up);
                 if let Some(down) = self.downs.get_mut(id) {
                     down.metadata = Some(metadata);
                     down.state = DownState::Session(up);
+                    down.fate = None;
                 }
+                self.pace_session(id, up, pace);
                 let times = found.map(|(route, _)| self.times_of(route));
                 self.begin_session(id, times.unwrap_or_default());
                 true
+            }
+            Err(Nowhere::Reset) => {
+                self.reset_down(id);
+                false
             }
             Err(_) => {
                 self.close_down(id);
@@ -596,6 +704,7 @@ fn dialogue(head: &Head) -> Dialogue {
         left: if let Body::Length(left) = head.body { left } else { 0 },
         steps: head.body == Body::Steps,
         dropping: false,
+        pace: 0,
         patience: u64::from(head.patience),
         waiting: Vec::new(),
         begun: false,

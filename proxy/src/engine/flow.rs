@@ -42,12 +42,14 @@ impl Engine {
     /// Whether bytes of this connection are wanted now.
     pub fn wants_read(&self, conn: ConnId) -> bool {
         match conn {
-            ConnId::Down(id) => self
-                .downs
-                .get(id)
-                .is_some_and(|down| !down.parked && !down.read_paused && !down.eof),
+            ConnId::Down(id) => self.downs.get(id).is_some_and(|down| {
+                !down.parked && !down.read_paused && !down.eof && !down.pace.is_resting()
+            }),
             ConnId::Up(id) => self.ups.get(id).is_some_and(|upstream| {
-                !upstream.paused && !upstream.eof && upstream.phase == UpPhase::Ready
+                !upstream.paused
+                    && !upstream.eof
+                    && upstream.phase == UpPhase::Ready
+                    && !upstream.pace.is_resting()
             }),
         }
     }
@@ -77,10 +79,16 @@ impl Engine {
         piece: &[u8],
         net: &mut dyn Net,
     ) {
+        let flight_id = flight;
         // A body that moves is no reason to give up.
         if let Some(flight) = flight.and_then(|id| self.flights.get_mut(id)) {
             flight.deadline =
                 flight.deadline.max(self.now.saturating_add(flight.stream)).min(flight.limit);
+            flight.total = flight.total.max(flight.deadline);
+            let kept = flight.kept.is_some();
+            if let Some(id) = flight_id.filter(|_| kept) {
+                self.keep_more(id, piece);
+            }
             if let Some(to) = to {
                 self.pass_up(id, to, piece, net);
             }

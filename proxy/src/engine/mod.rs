@@ -9,27 +9,38 @@
 //! randomness are given to it, so a run can be repeated from its seed.
 //!
 //! Read on, along a request's way: [`downstream`] (bytes to heads), [`dispatch`]
-//! (heads to an upstream connection), [`pool`] (which connection), [`upstream`]
+//! (heads to an upstream connection), [`balance`] (which endpoint), [`pool`] (which
+//! connection), [`upstream`]
 //! (replies), [`finish`] (the one place where a request ends), [`flow`] (who is
-//! not read while whom), [`sweep`] (deadlines).
+//! not read while whom), [`sweep`] (deadlines). Beside it: [`guard`] (who may pass),
+//! [`fault`] and [`pace`] (what goes wrong on purpose).
 
+mod balance;
 mod breaker;
 pub mod buffer;
+mod counters;
 mod dispatch;
 mod downstream;
+mod fault;
 mod finish;
 mod flow;
+mod guard;
+mod launch;
 mod observe;
+mod pace;
 mod patience;
 mod peer;
 mod pending;
 mod pool;
+mod retry;
 mod session;
 pub mod slab;
 pub mod state;
 mod sweep;
 mod upstream;
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,14 +49,20 @@ use polyport_codecs::{Fault, Kind, Metadata, View};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use crate::policy::retry::Purse;
 use crate::snapshot::Snapshot;
+pub use counters::Counters;
 pub use peer::{Handed, Peer, TlsFacts, Way};
 
+use balance::Chooser;
 use buffer::Spares;
+use fault::Sleeper;
+use guard::Auditor;
+use launch::Kept;
 use pending::Waits;
 use pool::{EndpointState, ProfileState};
 use slab::Slab;
-use state::{ConnId, DownId, Downstream, Flight, UpId, Upstream};
+use state::{ConnId, DownId, Downstream, Flight, FlightId, UpId, Upstream};
 
 /// What a write came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,41 +88,12 @@ pub enum Action {
     Connect(UpId, SocketAddr),
     /// Shut our end for writing.
     Shut(ConnId),
+    /// Close so that the peer sees a reset; [`Action::Close`] follows.
+    Reset(ConnId),
     /// Close and forget; nothing more is said of this connection.
     Close(ConnId),
     /// Read again, since [`Engine::wants_read`] may have changed.
     Read(ConnId),
-}
-
-/// What a worker has done, counted since it started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Downstream connections accepted.
-    pub accepted: u64,
-    /// Upstream connections asked for.
-    pub connects: u64,
-    /// Messages that came from downstreams and were routed.
-    pub requests: u64,
-    /// Requests that expect no reply.
-    pub oneways: u64,
-    /// Messages from clients within sessions.
-    pub messages: u64,
-    /// Requests that an upstream answered.
-    pub answered: u64,
-    /// Requests that the proxy answered with an error.
-    pub faults: u64,
-    /// Requests whose downstream left before the answer.
-    pub abandoned: u64,
-    /// Requests sent again because a pooled connection turned out dead.
-    pub resent: u64,
-    /// Messages answered at home: heartbeats and the like.
-    pub local: u64,
-    /// Connections closed because their bytes broke the protocol.
-    pub malformed: u64,
-    /// Replies that came after their request had ended.
-    pub late: u64,
-    /// Requests refused because a bound on connections, requests or waiting was reached.
-    pub overloaded: u64,
 }
 
 /// One routed message, as a tap sees it.
@@ -144,14 +132,19 @@ pub struct Engine {
     flights: Slab<Flight>,
     /// By cluster, then endpoint.
     endpoints: Vec<Vec<EndpointState>>,
-    /// Of each cluster, how many choices were made in turn.
-    turns: Vec<u64>,
+    /// Of each set of endpoints, who may be chosen.
+    choosers: Vec<Chooser>,
+    /// How often this worker has learned something that changes who may be chosen.
+    changes: u64,
     /// Of each cluster, what waits for connections to it.
     waits: Vec<Waits>,
     profiles: Vec<ProfileState>,
     dirty: Vec<ConnId>,
     resume: Vec<DownId>,
     handed: Vec<Handed>,
+    /// Who waits for a time of its own.
+    sleepers: BinaryHeap<Sleeper>,
+    auditor: Auditor,
     actions: Vec<Action>,
     spares: Spares,
     /// For replies, of which nobody asks any key.
@@ -162,6 +155,15 @@ pub struct Engine {
     earliest_conn: u64,
     /// Nothing about waits for connections is to be looked at before this, ms.
     earliest_wait: u64,
+    /// Requests that wait to be tried again, by when.
+    waiting: BinaryHeap<Reverse<(u64, FlightId)>>,
+    /// By cluster: what retries may still cost.
+    purses: Vec<Purse>,
+    /// Copies of requests in flight.
+    mirroring: usize,
+    /// For reuse.
+    #[expect(clippy::vec_box, reason = "flights hold the boxes")]
+    kept: Vec<Box<Kept>>,
     draining: bool,
     counters: Counters,
     tap: Option<Tap>,
@@ -183,18 +185,25 @@ impl Engine {
             ups: Slab::default(),
             flights: Slab::default(),
             endpoints,
-            turns: vec![0; snapshot.clusters.len()],
+            choosers: snapshot.sets.iter().map(|_| Chooser::default()).collect(),
+            changes: 0,
             waits: vec![Waits::default(); snapshot.clusters.len()],
             profiles: vec![ProfileState::default()],
             dirty: Vec::new(),
             resume: Vec::new(),
             handed: Vec::new(),
+            sleepers: BinaryHeap::new(),
+            auditor: Auditor::new(&snapshot.access.audit),
             actions: Vec::new(),
             spares: Spares::default(),
             no_metadata: Metadata::default(),
             earliest_flight: u64::MAX,
             earliest_conn: u64::MAX,
             earliest_wait: u64::MAX,
+            waiting: BinaryHeap::new(),
+            purses: snapshot.clusters.iter().map(|c| Purse::new(c.retry_budget)).collect(),
+            mirroring: 0,
+            kept: Vec::new(),
             draining: false,
             counters: Counters::default(),
             tap,

@@ -3,13 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
-use polyport_codecs::{Exchange, Fault, Lease, Side, View};
-use rand::Rng;
+use polyport_codecs::{Exchange, Fault, Lease, Side};
+use polyport_router::balance::Pace;
 
 use super::observe::Seen;
-use super::state::{DownId, UpId, UpMode, UpPhase, UpState, Upstream};
+use super::state::{ConnId, DownId, UpId, UpMode, UpPhase, UpState, Upstream};
 use super::{Action, Engine};
-use crate::snapshot::{Balance, Cluster, Target};
+use crate::snapshot::{Balance, Target};
 
 /// After a refused connect, an endpoint is passed over for so long (ms), unless all are.
 const REST: u64 = 500;
@@ -41,6 +41,10 @@ pub(super) struct EndpointState {
     pub connections: usize,
     /// Requests in flight, for the balance.
     pub in_flight: usize,
+    /// Sessions, for the balance.
+    pub sessions: usize,
+    /// How long it takes, for the balance.
+    pub pace: Pace,
     /// Refused a connection; passed over until then, ms.
     pub resting_until: u64,
     /// Whoever waits for a connection of its own, in order.
@@ -113,67 +117,6 @@ impl ProfileState {
 }
 
 impl Engine {
-    /// The endpoint of `target` for this message.
-    pub(super) fn choose_endpoint(
-        &mut self,
-        target: &Target,
-        view: &View<'_>,
-        protocol: Option<usize>,
-    ) -> Result<usize, Fault> {
-        let snapshot = self.snapshot.clone();
-        let natural = protocol
-            .and_then(|at| snapshot.protocols.get(at))
-            .and_then(|enabled| view.get(enabled.affinity?))
-            .filter(|value| !value.is_empty());
-        let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
-        let states = self.endpoints.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
-        let candidates = &target.endpoints[..];
-        let up = |at: usize| {
-            candidates
-                .get(at)
-                .and_then(|endpoint| states.get(*endpoint))
-                .is_some_and(|state| state.resting_until <= self.now)
-        };
-        if let [only] = candidates {
-            // Alone, it is tried again at once: there is nothing better to do.
-            return Ok(*only);
-        }
-        let any_up = (0..candidates.len()).any(up);
-        let fit = |at: usize| !any_up || up(at);
-        let position = match cluster.balance {
-            Balance::Hash(slot) if target.ring.is_some() && view.get(slot).is_some() => {
-                let hash = polyport_router::hash_key(view.get(slot).unwrap_or_default());
-                target.ring.as_ref().and_then(|ring| ring.walk(hash).find(|at| fit(*at)))
-            }
-            Balance::Natural if target.ring.is_some() && natural.is_some() => {
-                let hash = polyport_router::hash_key(natural.unwrap_or_default());
-                target.ring.as_ref().and_then(|ring| ring.walk(hash).find(|at| fit(*at)))
-            }
-            Balance::Natural | Balance::RoundRobin | Balance::Hash(_) => {
-                let turn = self.turns.get_mut(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
-                *turn = turn.wrapping_add(1);
-                by_weight(cluster, candidates, *turn, fit)
-            }
-            Balance::Random => by_weight(cluster, candidates, self.rng.random(), fit),
-            Balance::LeastRequest => {
-                let (one, two) = (self.rng.random(), self.rng.random());
-                let load = |at: usize| {
-                    candidates
-                        .get(at)
-                        .and_then(|endpoint| states.get(*endpoint))
-                        .map_or(usize::MAX, |state| state.in_flight)
-                };
-                let one = by_weight(cluster, candidates, one, fit);
-                let two = by_weight(cluster, candidates, two, fit);
-                match (one, two) {
-                    (Some(one), Some(two)) => Some(if load(two) < load(one) { two } else { one }),
-                    (one, two) => one.or(two),
-                }
-            }
-        };
-        position.and_then(|at| candidates.get(at)).copied().ok_or(Fault::NoHealthyEndpoint)
-    }
-
     /// A connection to `endpoint` that is good for `wanted`, new if need be.
     pub(super) fn connection(
         &mut self,
@@ -268,6 +211,7 @@ impl Engine {
             blocked: false,
             dirty: false,
             paused: false,
+            pace: Default::default(),
             holding_back: Vec::new(),
             ordered: cluster.ordered
                 || matches!(self.exchange_of(wanted.protocol), Some(Exchange::Ordered { .. })),
@@ -322,6 +266,7 @@ impl Engine {
         // It was not read while a client was slow to take its reply. All of that is in
         // the client's buffer now; the next request must not wait for that client.
         self.let_up(up);
+        self.set_pace(ConnId::Up(up), 0);
         let Some(upstream) = self.ups.get(up) else { return };
         let key = upstream.pool();
         let idle_timeout =
@@ -389,28 +334,19 @@ impl Engine {
         self.observe(cluster_at, endpoint, Seen::Refused, 0);
         let Some(upstream) = self.ups.get(up) else { return };
         let Some(cluster) = snapshot.clusters.get(cluster_at) else { return };
-        let Some(states) = self.endpoints.get_mut(cluster_at) else { return };
-        if let Some(state) = states.get_mut(endpoint) {
+        let shared = upstream.mode == UpMode::Shared;
+        let again = upstream.any_endpoint && upstream.attempts + 1 < cluster.endpoints.len();
+        self.changes += 1;
+        let states = self.endpoints.get_mut(cluster_at);
+        if let Some(state) = states.and_then(|states| states.get_mut(endpoint)) {
             state.resting_until = self.now + REST;
         }
-        let other = if upstream.any_endpoint && upstream.attempts + 1 < cluster.endpoints.len() {
-            let waiting = upstream.in_flight;
-            let may = |(at, state): (usize, &EndpointState)| {
-                state.resting_until <= self.now
-                    && state.connections < cluster.max_connections
-                    && self.may_move(cluster_at, at, waiting)
-            };
-            self.endpoints
-                .get(cluster_at)
-                .and_then(|states| states.iter().enumerate().position(may))
-        } else {
-            None
-        };
+        let waiting = upstream.in_flight;
+        let other = if again { self.other_endpoint(cluster_at, endpoint, waiting) } else { None };
         let Some(other) = other else {
             self.close_up(up, Fault::ConnectFailed);
             return;
         };
-        let shared = upstream.mode == UpMode::Shared;
         self.leave_pool(up);
         let until = self.now + cluster.connect_timeout.as_millis() as u64;
         let Some(upstream) = self.ups.get_mut(up) else { return };
@@ -478,26 +414,4 @@ impl Engine {
     pub(super) fn exchange_of(&self, protocol: Option<usize>) -> Option<Exchange> {
         Some(self.snapshot.protocols.get(protocol?)?.protocol.exchange())
     }
-}
-
-/// The candidate on whose share of all weights `turn` falls, counting only those that fit.
-fn by_weight(
-    cluster: &Cluster,
-    candidates: &[usize],
-    turn: u64,
-    fit: impl Fn(usize) -> bool,
-) -> Option<usize> {
-    let weight = |at: usize| {
-        let endpoint = candidates.get(at).and_then(|endpoint| cluster.endpoints.get(*endpoint));
-        if fit(at) { endpoint.map_or(0, |endpoint| u64::from(endpoint.weight)) } else { 0 }
-    };
-    let total: u64 = (0..candidates.len()).map(weight).sum();
-    let mut left = turn.checked_rem(total)?;
-    for at in 0..candidates.len() {
-        if left < weight(at) {
-            return Some(at);
-        }
-        left -= weight(at);
-    }
-    None
 }

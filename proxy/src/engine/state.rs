@@ -7,6 +7,9 @@ use std::rc::Rc;
 use polyport_codecs::{Decoder, Head, Lease, Metadata, Outcome, ReplyTo};
 
 use super::buffer::OutBuffer;
+use super::fault::Fate;
+use super::launch::Kept;
+use super::pace::Pace;
 use super::patience::SessionTimes;
 use super::peer::Peer;
 use super::pending::Waiting;
@@ -85,6 +88,8 @@ pub struct Dialogue {
     pub steps: bool,
     /// They are of a message that may not pass.
     pub dropping: bool,
+    /// How fast both its ends are read, bytes a second; 0: as fast as they come.
+    pub pace: u64,
     /// The client ends it by being silent for longer, ms; 0: never.
     pub patience: u64,
     /// Our own words, which wait for the end of the message that the server is sending.
@@ -121,6 +126,10 @@ pub struct Downstream {
     pub waited: u64,
     /// When the current message's head was all there, ms.
     pub arrived: u64,
+    /// What was decided of that message.
+    pub fate: Option<Fate>,
+    /// How fast it is read.
+    pub pace: Pace,
     /// Input is not looked at, nor read, until something in flight moves.
     pub parked: bool,
     /// It waits in the engine's queue to be looked at again.
@@ -257,6 +266,8 @@ pub struct Upstream {
     pub dirty: bool,
     /// Not read because a downstream does not read what it sent.
     pub paused: bool,
+    /// How fast it is read.
+    pub pace: Pace,
     /// Downstreams not read because this upstream is slow.
     pub holding_back: Vec<DownId>,
     /// Replies come in request order, by the protocol or by the cluster's word.
@@ -310,8 +321,12 @@ pub struct Flight {
     pub started: u64,
     /// When it was last given to an upstream connection, µs.
     pub began: u64,
-    /// When it times out, ms; `u64::MAX`: never.
+    /// When it times out, or its present try does, ms; `u64::MAX`: never.
     pub deadline: u64,
+    /// When it times out in whatever try it is, ms.
+    pub total: u64,
+    /// How long each try may take, ms; 0: as long as the request.
+    pub per_try: u64,
     /// How long it may take, ms, once all of it is there.
     pub timeout: u64,
     /// How long nothing of a body may move, ms.
@@ -324,6 +339,8 @@ pub struct Flight {
     pub oneway: bool,
     /// All of it was handed to the upstream connection.
     pub sent: bool,
+    /// Bytes a second of its body and its reply; 0: as fast as they come.
+    pub pace: u64,
     /// The upstream's final reply has begun to go to the downstream.
     pub replying: bool,
     /// The downstream asked for its connection to end after the reply.
@@ -341,8 +358,14 @@ pub struct Flight {
     pub edits: Vec<u8>,
     /// What the codec wants to be told again for a local reply.
     pub note: Vec<u8>,
-    /// Route and cluster that were chosen, for the log: route position.
+    /// The route's position.
     pub route: usize,
+    /// Which of the route's targets it goes to.
+    pub arm: usize,
+    /// What it takes to send it again, where its route wants that.
+    pub kept: Option<Box<Kept>>,
+    /// It is a copy: nobody gets its reply.
+    pub mirror: bool,
 }
 
 impl Flight {

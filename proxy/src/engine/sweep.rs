@@ -3,6 +3,8 @@
 //! is due, and looks through the table only when time has passed that bound.
 //! Under load that is once per timeout, not once per request.
 
+use std::cmp::Reverse;
+
 use polyport_codecs::Fault;
 
 use super::Engine;
@@ -10,6 +12,7 @@ use super::flow::SHARED_STALL;
 use super::observe::Seen;
 use super::patience::SILENCE;
 use super::state::{ConnId, DownId, DownState, FlightId, UpId, UpMode, UpPhase};
+use crate::policy::retry::Ended;
 
 /// Connections are looked through at most so often (ms).
 const CONN_GRAIN: u64 = 250;
@@ -22,17 +25,25 @@ impl Engine {
 
     /// When [`Engine::expire`] is next of use, ms; `u64::MAX`: nothing is waited for.
     pub fn next_deadline(&self) -> u64 {
-        self.earliest_flight.min(self.earliest_conn).min(self.earliest_wait)
+        let wait = self.waiting.peek().map_or(u64::MAX, |Reverse((due, _))| *due);
+        self.earliest_flight
+            .min(self.earliest_conn)
+            .min(self.earliest_wait)
+            .min(wait)
+            .min(self.next_sleeper())
     }
 
     /// Ends whatever is past its deadline.
     pub fn expire(&mut self) {
+        self.wake_sleepers();
+        self.tell_suppressed();
         if self.now >= self.earliest_flight {
             self.expire_flights();
         }
         if self.now >= self.earliest_wait {
             self.expire_queues();
         }
+        self.expire_waits();
         if self.now >= self.earliest_conn {
             self.expire_downs();
             self.expire_ups();
@@ -66,7 +77,10 @@ impl Engine {
             // go elsewhere, and it closes when the last one on it has ended.
             let silent =
                 !hasty && self.ups.get(up).is_some_and(|upstream| upstream.last_read <= started);
-            self.fail(id, Fault::Timeout);
+            let endpoint = self.ups.get(up).map(|upstream| upstream.endpoint);
+            if !endpoint.is_some_and(|endpoint| self.again(id, Ended::Timeout, endpoint)) {
+                self.fail(id, Fault::Timeout);
+            }
             if silent {
                 self.drain_up(up);
             }
@@ -90,6 +104,8 @@ impl Engine {
                     let patience = if down.holds_shared { write.min(SHARED_STALL) } else { write };
                     (down.blocked_since + patience, Due::Close)
                 }
+                // It is we who keep it waiting.
+                _ if down.pace.is_resting() || down.is_delayed(self.now) => (u64::MAX, Due::Close),
                 DownState::Detecting => {
                     let limit = self
                         .snapshot

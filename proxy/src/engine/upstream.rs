@@ -8,7 +8,7 @@ use super::pool::Party;
 use super::state::{ConnId, DownState, Expected, FlightId, Lane, UpId, UpMode, UpPhase, UpState};
 use super::{Action, Engine, Net};
 use crate::edit::changes;
-use crate::snapshot::Action as RouteAction;
+use crate::policy::retry::Ended;
 
 /// The correlation id of our own probes: no flight has it, as its place would be the last of all.
 const PROBE_ID: u64 = u64::MAX;
@@ -18,6 +18,10 @@ impl Engine {
         let Some(upstream) = self.ups.get_mut(id) else { return };
         upstream.last_read = self.now;
         upstream.last_active = self.now;
+        if upstream.pace.is_on() {
+            self.charge(ConnId::Up(id), bytes.len());
+        }
+        let Some(upstream) = self.ups.get_mut(id) else { return };
         if upstream.input.is_empty() {
             let taken = self.run_up(id, bytes, net);
             let left = bytes.get(taken..).unwrap_or_default();
@@ -231,11 +235,20 @@ impl Engine {
                 }
             }
         };
-        let Some(flight) = self.flights.get_mut(to) else {
+        // One that was tried again elsewhere wants its reply from there.
+        let Some(flight) = self.flights.get_mut(to).filter(|flight| flight.up == id) else {
             self.counters.late += 1;
             return None;
         };
         let interim = head.kind == Kind::Interim;
+        if !interim && flight.kept.is_some() {
+            let ended = Ended::Reply(head.outcome, head.status);
+            if (head.outcome != Outcome::Ok || head.status != 0) && self.reply_again(id, to, ended)
+            {
+                return None;
+            }
+        }
+        let flight = self.flights.get_mut(to)?;
         let mut replying_whole = false;
         if !interim {
             flight.outcome = Some(head.outcome);
@@ -244,6 +257,9 @@ impl Engine {
             // A body that ends with the connection ends the downstream's too.
             replying_whole = head.body == Body::None;
             flight.replying |= !replying_whole;
+            if flight.per_try > 0 {
+                flight.deadline = flight.total;
+            }
             if head.body == Body::Steps {
                 // What comes bit by bit may pause.
                 let patience = flight.stream;
@@ -277,10 +293,8 @@ impl Engine {
                 }
             }
             let (buffer, on_wire) = lane_buffer(down, lane, to, &mut self.spares);
-            let edits = match snapshot.routes.routes().get(route).map(|route| &route.then) {
-                Some(RouteAction::Forward(forward)) if !interim => forward.edits.as_ref(),
-                _ => None,
-            };
+            let forward = snapshot.forward(route).filter(|_| !interim);
+            let edits = forward.and_then(|forward| forward.edits.as_ref());
             let edits = edits.map_or(&[][..], |edits| &edits.response);
             let start = buffer.len();
             let changed = if edits.is_empty() {
@@ -329,17 +343,19 @@ impl Engine {
             upstream.mode = UpMode::Session(flight.down);
             upstream.draining = true;
         }
+        self.count_session(up);
         let Some(down) = self.downs.get_mut(flight.down) else {
             self.close_up(up, Fault::UpstreamReset);
             return;
         };
         down.lanes.clear();
         down.state = DownState::Session(up);
-        down.parked_head = None;
+        (down.parked_head, down.fate) = (None, None);
         if down.parked || !down.input.is_empty() {
             down.parked = true;
             self.wake_down(flight.down);
         }
+        self.pace_session(flight.down, up, flight.pace);
         self.spares.give(flight.copy);
         self.spares.give(flight.note);
         self.spares.give(flight.edits);
@@ -427,6 +443,12 @@ impl Engine {
         self.shift_pending(upstream.cluster, upstream.pending(), 0);
         self.give_requests(upstream.cluster, upstream.endpoint, upstream.in_flight);
         self.give_connection(upstream.cluster, upstream.endpoint);
+        if matches!(upstream.mode, UpMode::Session(_))
+            && let Some(state) =
+                self.endpoints.get_mut(upstream.cluster).and_then(|s| s.get_mut(upstream.endpoint))
+        {
+            state.sessions = state.sessions.saturating_sub(1);
+        }
         self.drop_profile(upstream.profile, Party::Upstream);
         let waiting = upstream.out.len();
         upstream.out.consume(waiting, &mut self.spares);
@@ -459,6 +481,7 @@ impl Engine {
         if upstream.in_flight == 0 {
             return;
         }
+        let id_of_up = id;
         let lost: Vec<FlightId> = if upstream.expected.is_empty() {
             self.flights.iter().filter(|(_, flight)| flight.up == id).map(|(key, _)| key).collect()
         } else {
@@ -470,7 +493,9 @@ impl Engine {
                 Expected::Flight(flight) => Some(*flight),
                 Expected::Probe => None,
             });
-            current.into_iter().chain(expected).collect()
+            // One that was tried again elsewhere is not lost.
+            let here = |id: &FlightId| self.flights.get(*id).is_some_and(|f| f.up == id_of_up);
+            current.into_iter().chain(expected).filter(here).collect()
         };
         for flight in lost {
             if fault != Fault::ConnectFailed
@@ -480,7 +505,13 @@ impl Engine {
                 let took = self.micros.saturating_sub(lost.began);
                 self.observe(upstream.cluster, upstream.endpoint, Seen::Reset, took);
             }
-            if !self.resend(flight, &upstream, fault) {
+            let ended = match fault {
+                Fault::ConnectFailed => Ended::Unconnected,
+                _ => Ended::Reset,
+            };
+            if !self.resend(flight, &upstream, fault)
+                && !self.again(flight, ended, upstream.endpoint)
+            {
                 self.fail(flight, fault);
             }
         }
@@ -539,6 +570,8 @@ impl Engine {
         self.add_requests(dead.cluster, dead.endpoint, 1);
         if let Some(flight) = self.flights.get_mut(id) {
             flight.up = up;
+            let pace = flight.pace;
+            self.set_pace(ConnId::Up(up), pace);
         }
         self.spares.give(copy);
         self.counters.resent += 1;

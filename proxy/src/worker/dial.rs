@@ -13,15 +13,20 @@ use super::wire::{Rewound, Wire};
 use crate::snapshot::{Cluster, Endpoint};
 
 /// Sets up a connection to `endpoint`. `ends`: the client's address and the one it
-/// connected to, for a PROXY header.
-pub(super) async fn dial(
+/// connected to, for a PROXY header; `None`: the proxy is the client.
+pub(crate) async fn dial(
     cluster: &Cluster,
     endpoint: &Endpoint,
     ends: Option<(SocketAddr, SocketAddr)>,
 ) -> io::Result<Wire> {
     let mut stream = TcpStream::connect(endpoint.address).await?;
     let _ = stream.set_nodelay(true);
-    if let (Some(version), Some((source, local))) = (cluster.proxy_protocol, ends) {
+    if let Some(version) = cluster.proxy_protocol {
+        // Where there is no client, the proxy speaks for itself.
+        let (source, local) = match ends {
+            Some(ends) => ends,
+            None => (stream.local_addr()?, endpoint.address),
+        };
         let mut header = Vec::new();
         proxy_protocol::write(version, source, local, &mut header);
         stream.write_all(&header).await?;

@@ -8,7 +8,7 @@
 //! Read on: [`turn`] (the loop), [`sockets`] (reads and writes), [`ready`] (who
 //! has to be looked at).
 
-mod dial;
+pub(crate) mod dial;
 mod greet;
 pub(crate) mod inbox;
 mod ready;
@@ -18,6 +18,7 @@ pub(crate) mod wire;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -26,6 +27,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
 
 use crate::engine::{Counters, Tap};
+use crate::guard::Audit;
+use crate::health::watch::Watch;
 use crate::snapshot::Snapshot;
 
 /// Pending connections of a listening socket; the kernel caps it at `somaxconn`.
@@ -44,6 +47,14 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The file for denials cannot be opened.
+    #[error("cannot write denials to {path}: {source}")]
+    Audit {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// A worker thread or its runtime could not be made.
     #[error("cannot start a worker: {0}")]
     Worker(#[from] io::Error),
@@ -52,7 +63,9 @@ pub enum StartError {
 /// What one worker tells the outside, without locks: it alone writes.
 #[derive(Default)]
 pub(crate) struct Board {
-    values: [AtomicU64; 17],
+    values: [AtomicU64; Counters::COUNT],
+    /// Now open, in flight or waiting: downstreams, upstreams, requests, those that wait.
+    now: [AtomicU64; 4],
 }
 
 impl Board {
@@ -64,26 +77,10 @@ impl Board {
         flights: usize,
         pending: usize,
     ) {
-        let values = [
-            counters.accepted,
-            counters.connects,
-            counters.requests,
-            counters.oneways,
-            counters.messages,
-            counters.answered,
-            counters.faults,
-            counters.abandoned,
-            counters.resent,
-            counters.local,
-            counters.malformed,
-            counters.late,
-            counters.overloaded,
-            downs as u64,
-            ups as u64,
-            flights as u64,
-            pending as u64,
-        ];
-        for (place, value) in self.values.iter().zip(values) {
+        for (place, value) in self.now.iter().zip([downs, ups, flights, pending]) {
+            place.store(value as u64, Ordering::Relaxed);
+        }
+        for (place, value) in self.values.iter().zip(counters.values()) {
             place.store(value, Ordering::Relaxed);
         }
     }
@@ -117,6 +114,12 @@ pub struct Proxy {
     workers: Vec<JoinHandle<()>>,
     boards: Vec<Arc<Board>>,
     stop: Arc<Stop>,
+    /// Writes denials to their file; ends after the workers.
+    audit: Option<JoinHandle<()>>,
+    snapshot: Arc<Snapshot>,
+    began: tokio::time::Instant,
+    /// Checks endpoints for as long as the proxy is there.
+    _watch: Option<Watch>,
 }
 
 impl Proxy {
@@ -156,11 +159,30 @@ impl Proxy {
         crate::tls::watch::watch(&snapshot)?;
         let stop = Arc::new(Stop::default());
         let began = tokio::time::Instant::now();
-        let mut proxy = Self { addresses, workers: Vec::new(), boards: Vec::new(), stop };
+        let (sink, audit) = match &snapshot.access.audit {
+            Audit::File(path) => {
+                let opened = crate::audit::file(path);
+                let failed = |source| StartError::Audit { path: path.clone(), source };
+                let (sink, writer) = opened.map_err(failed)?;
+                (Some(sink), Some(writer))
+            }
+            Audit::Log | Audit::Off => (None, None),
+        };
+        let mut proxy = Self {
+            addresses,
+            workers: Vec::new(),
+            boards: Vec::new(),
+            stop,
+            audit,
+            snapshot: snapshot.clone(),
+            began,
+            _watch: crate::health::watch::watch(&snapshot, began)?,
+        };
         for (at, own) in sockets.into_iter().enumerate() {
             let board = Arc::new(Board::default());
             proxy.boards.push(board.clone());
             let (snapshot, stop, tap) = (snapshot.clone(), proxy.stop.clone(), tap.clone());
+            let sink = sink.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let seed = rand::RngCore::next_u64(
                 &mut <rand::rngs::SmallRng as rand::SeedableRng>::from_os_rng(),
@@ -173,7 +195,12 @@ impl Proxy {
                         &runtime,
                         tokio::task::unconstrained(async move {
                             match turn::Worker::new(snapshot, own, seed, tap, board, stop, began) {
-                                Ok(worker) => worker.await,
+                                Ok(mut worker) => {
+                                    if let Some(sink) = sink {
+                                        worker.audit_to(sink);
+                                    }
+                                    worker.await;
+                                }
                                 Err(error) => tracing::error!(%error, "a worker could not start"),
                             }
                         }),
@@ -189,48 +216,27 @@ impl Proxy {
         self.addresses.clone()
     }
 
+    /// What it runs.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The engines' clock: ms since it started.
+    pub fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// What was done so far. Each worker's figures are as of its latest turn.
     pub fn totals(&self) -> Totals {
-        let mut sums = [0u64; 17];
+        let (mut sums, mut now) = ([0; Counters::COUNT], [0; 4]);
         for board in &self.boards {
-            for (sum, place) in sums.iter_mut().zip(&board.values) {
+            let places = board.values.iter().chain(&board.now);
+            for (sum, place) in sums.iter_mut().chain(&mut now).zip(places) {
                 *sum += place.load(Ordering::Relaxed);
             }
         }
-        let [
-            accepted,
-            connects,
-            requests,
-            oneways,
-            messages,
-            answered,
-            faults,
-            abandoned,
-            resent,
-            local,
-            malformed,
-            late,
-            overloaded,
-            downstreams,
-            upstreams,
-            in_flight,
-            pending,
-        ] = sums;
-        let counters = Counters {
-            accepted,
-            connects,
-            requests,
-            oneways,
-            messages,
-            answered,
-            faults,
-            abandoned,
-            resent,
-            local,
-            malformed,
-            late,
-            overloaded,
-        };
+        let (counters, [downstreams, upstreams, in_flight, pending]) =
+            (Counters::from_values(sums), now);
         Totals { counters, downstreams, upstreams, in_flight, pending }
     }
 
@@ -241,6 +247,9 @@ impl Proxy {
         for worker in self.workers.drain(..) {
             // A worker that panicked has said so; there is nothing to wait for.
             let _ = worker.join();
+        }
+        if let Some(audit) = self.audit.take() {
+            let _ = audit.join();
         }
     }
 

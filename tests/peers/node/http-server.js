@@ -14,6 +14,7 @@
 //   /cut?n=N     N bytes of a longer body, then the stream or connection is torn
 //   /last        "last", after which an HTTP/2 server says GOAWAY and closes
 //   /aborted     how many requests were given up before their end
+//   /mood        answers with the status that /mood?to=STATUS has set; 200 at first
 //   /continues   how often 100 Continue was sent
 //   Upgrade: echo   101, then every byte back
 
@@ -23,6 +24,7 @@ const http2 = require('http2');
 const port = Number(process.argv[2]);
 let continues = 0;
 let aborted = 0;
+let mood = 200;
 
 function serve(request, response) {
   request.on('aborted', () => { aborted += 1; });
@@ -95,6 +97,15 @@ function serve(request, response) {
     case '/last':
       text(response, 'last');
       if (response.stream) setImmediate(() => response.stream.session?.close());
+      return;
+    case '/mood':
+      if (url.searchParams.has('to')) {
+        mood = number('to');
+        text(response, 'set');
+        return;
+      }
+      response.writeHead(mood, { 'content-length': '4' });
+      response.end('mood');
       return;
     case '/aborted':
       text(response, String(aborted));

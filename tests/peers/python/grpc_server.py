@@ -1,7 +1,8 @@
 """A gRPC server. usage: grpc_server.py PORT NAME [CERT KEY]
 
 Messages are google.protobuf.BytesValue. Services `polyport.test.Echo` and
-`polyport.test.Other` have the same methods.
+`polyport.test.Other` have the same methods. So has it gRPC's own health service, whose
+word on `polyport.test.Echo` the method `Ail` takes back and `Recover` gives again.
 """
 
 import sys
@@ -13,6 +14,7 @@ import grpc
 from google.protobuf import wrappers_pb2
 from google.protobuf.any_pb2 import Any
 from google.rpc import status_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 port, name, *secure = sys.argv[1:]
@@ -120,10 +122,23 @@ def given_up(request, context):
     return value(str(cancelled).encode())
 
 
+def ail(request, context):
+    return says(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+
+def recover(request, context):
+    return says(health_pb2.HealthCheckResponse.SERVING)
+
+
+def says(status):
+    healths.set("polyport.test.Echo", status)
+    return value(b"done")
+
+
 def handlers():
     loads, dumps = wrappers_pb2.BytesValue.FromString, wrappers_pb2.BytesValue.SerializeToString
     kinds = {
-        grpc.unary_unary_rpc_method_handler: (unary, who, metadata, fail, fail_richly, slow, patience, given_up),
+        grpc.unary_unary_rpc_method_handler: (unary, who, metadata, fail, fail_richly, slow, patience, given_up, ail, recover),
         grpc.unary_stream_rpc_method_handler: (down, fail_late),
         grpc.stream_unary_rpc_method_handler: (up, lazy_up),
         grpc.stream_stream_rpc_method_handler: (both,),
@@ -142,6 +157,9 @@ server = grpc.server(
 )
 for service in ("polyport.test.Echo", "polyport.test.Other"):
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers())])
+healths = health.HealthServicer()
+health_pb2_grpc.add_HealthServicer_to_server(healths, server)
+says(health_pb2.HealthCheckResponse.SERVING)
 address = f"127.0.0.1:{port}"
 if secure:
     cert, key = (open(path, "rb").read() for path in secure)

@@ -15,6 +15,8 @@ use crate::breaker::{Bounds, Breaker};
 use crate::engine::state::{ConnId, UpId};
 use crate::engine::{Action, Engine, Net, Peer, Written};
 use crate::health::Health;
+use crate::policy::mirror::Mirror;
+use crate::policy::retry::Retry;
 use crate::snapshot::*;
 
 #[derive(Clone, Copy)]
@@ -29,14 +31,40 @@ pub(super) struct Plan {
     silences: u32,
     /// Bounds on connections so low that requests have to wait for each other, and a breaker.
     tight: bool,
+    /// Per mille of requests that the server says it cannot serve now.
+    refusals: u32,
+    /// Whether requests are tried again.
+    retry: bool,
+    /// Whether all of them are copied.
+    mirror: bool,
 }
 
 impl Plan {
     pub(super) fn calm() -> Self {
-        Self { clients: 5, requests: 20, resets: 0, leaves: 0, silences: 0, tight: false }
+        Self {
+            clients: 5,
+            requests: 20,
+            resets: 0,
+            leaves: 0,
+            silences: 0,
+            refusals: 0,
+            retry: false,
+            mirror: false,
+            tight: false,
+        }
     }
     pub(super) fn stormy() -> Self {
-        Self { clients: 5, requests: 20, resets: 6, leaves: 4, silences: 10, tight: false }
+        Self { resets: 6, leaves: 4, silences: 10, ..Self::calm() }
+    }
+    /// Servers fail in every way, and the proxy tries again.
+    pub(super) fn patched() -> Self {
+        Self { resets: 6, silences: 5, refusals: 50, retry: true, ..Self::calm() }
+    }
+    pub(super) fn copied(self) -> Self {
+        Self { mirror: true, ..self }
+    }
+    pub(super) fn without_retry(self) -> Self {
+        Self { retry: false, ..self }
     }
     pub(super) fn tight(self) -> Self {
         Self { tight: true, ..self }
@@ -52,6 +80,8 @@ pub(super) struct Report {
     pub(super) cut: usize,
     /// Some request had to wait for a connection.
     pub(super) waited: bool,
+    pub(super) retried: u64,
+    pub(super) mirrored: u64,
 }
 
 /// The peer's half of one connection.
@@ -120,19 +150,34 @@ impl Net for World {
     }
 }
 
-pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
+pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
     let (limits, interest) = (Limits::default(), Interest::nothing());
     let codec = protocol.compile(&limits, &interest);
     let address: std::net::SocketAddr = ([127, 0, 0, 1], 1).into();
-    let endpoint = Endpoint { address, host: String::new(), weight: 1, labels: BTreeMap::new() };
+    let endpoint = Endpoint {
+        address,
+        host: String::new(),
+        weight: 1,
+        labels: BTreeMap::new(),
+        place: Place::default(),
+    };
     let forward = Forward {
         split: Split::new([1]).expect("a weight"),
-        targets: vec![Target { cluster: 0, endpoints: vec![0, 1], ring: None }],
+        targets: vec![Target { cluster: 0, endpoints: vec![0, 1], set: 0 }],
         sticky: None,
         timeout: None,
         times: RouteTimes::default(),
         edits: None,
-        limit: None,
+        guard: None,
+        retry: plan.retry.then(|| {
+            let (attempts, per_try) = (8, Some(Duration::from_millis(200)));
+            Arc::new(Retry { attempts, per_try, on: u8::MAX, ..Retry::default() })
+        }),
+        mirror: plan.mirror.then(|| {
+            let target = Target { cluster: 0, endpoints: vec![0, 1], set: 0 };
+            let (share, requests, buffer) = (u64::MAX, 100, 64 << 10);
+            Arc::new(Mirror { target, cluster: "all".into(), share, requests, buffer })
+        }),
     };
     Snapshot {
         workers: 1,
@@ -150,6 +195,7 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
             name: "all".into(),
             endpoints: vec![endpoint.clone(), endpoint],
             balance: Balance::RoundRobin,
+            eligibility: Eligibility::default(),
             connect_timeout: Duration::from_secs(1),
             connections: 2,
             max_connections: 100,
@@ -161,8 +207,12 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
             idle_timeout: Duration::from_secs(60),
             heartbeat: Duration::from_secs(15),
             breaker: None,
+            retry_budget: Default::default(),
             health: (0..2).map(|_| Health::default()).collect(),
+            checks: None,
+            outliers: None,
         }],
+        sets: vec![Set { cluster: 0, endpoints: vec![0, 1], table: None, fallback: None }],
         routes: Table::compile(vec![Route {
             name: "all".into(),
             when: vec![],
@@ -182,6 +232,7 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
         },
         buffers: Buffers { high: 512, out_of_turn: 1024, in_flight: 8, connections: 1000 },
         admin: None,
+        access: Default::default(),
         protocols: vec![Enabled { protocol, codec: codec.clone(), framing: codec, affinity: None }],
     }
 }
@@ -189,8 +240,17 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
 use crate::snapshot::Action as Action_;
 
 pub(super) fn simulate(protocol: &'static Toy, seed: u64, plan: Plan) -> Report {
+    simulate_with(snapshot(protocol, plan), protocol, seed, plan)
+}
+
+pub(super) fn simulate_with(
+    snapshot: Snapshot,
+    protocol: &'static Toy,
+    seed: u64,
+    plan: Plan,
+) -> Report {
     let mut rng = SmallRng::seed_from_u64(seed);
-    let mut snapshot = snapshot(protocol);
+    let mut snapshot = snapshot;
     if plan.tight {
         let (connections, requests) = (Some(3), Some(1000));
         let breaker = Breaker::new(
@@ -257,7 +317,7 @@ pub(super) fn simulate(protocol: &'static Toy, seed: u64, plan: Plan) -> Report 
                             world.servers.remove(&up.index());
                         }
                     }
-                    Action::Close(conn) | Action::Shut(conn) => {
+                    Action::Close(conn) | Action::Reset(conn) | Action::Shut(conn) => {
                         if let Some(pipe) = world.pipe(conn) {
                             pipe.closed = true;
                         }
@@ -281,10 +341,21 @@ pub(super) fn simulate(protocol: &'static Toy, seed: u64, plan: Plan) -> Report 
         most_pending = most_pending.max(engine.pending());
     }
     report.waited = most_pending > 0;
-    nothing_is_left(engine, &snapshot, &mut world, now);
     for client in &world.clients {
         report.cut += client.waiting.len();
     }
+    // Long after, nothing is left in any book.
+    engine.tick((now + 10_000_000) * 1000);
+    engine.expire();
+    engine.flush(&mut world);
+    assert_eq!(engine.in_flight(), 0, "seed {seed}");
+    assert_eq!(engine.mirroring, 0, "seed {seed}");
+    for state in engine.endpoints.iter().flatten() {
+        assert_eq!(state.in_flight, 0, "seed {seed}");
+    }
+    report.retried = engine.counters().retried;
+    report.mirrored = engine.counters().mirrored;
+    nothing_is_left(engine, &snapshot, &mut world, now + 10_000_000);
     report
 }
 
@@ -418,7 +489,7 @@ fn server_step(world: &mut World, up: usize, engine: &mut Engine, rng: &mut Smal
             break;
         }
         server.pipe.to_peer.drain(..end + 1 + body);
-        line[16] = b'=';
+        line[16] = if rng.random_ratio(plan.refusals, 1000) { b'?' } else { b'=' };
         if plan.silences > 0 && rng.random_ratio(plan.silences, 1000) {
             // Where replies come in order, one left out would shift all others.
             server.mute = true;

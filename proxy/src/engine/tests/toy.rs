@@ -104,6 +104,9 @@ impl Decoder for ToyDecoder {
             head.timeout = digits.parse().unwrap_or(0);
         }
         head.idempotent = true;
+        if self.side == Side::Reply && buf.get(16) == Some(&b'?') {
+            head.outcome = Outcome::Unavailable;
+        }
         Ok(Step::Head(head))
     }
     fn eof(&mut self, unread: &[u8]) -> Result<bool, DecodeError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::sim::snapshot;
+use super::sim::{Plan, snapshot};
 use super::toy::{self, Toy};
 use crate::breaker::{Bounds, Breaker};
 use crate::engine::state::{ConnId, UpId};
@@ -73,7 +73,7 @@ impl Worker {
                         self.engine.connected(up);
                     }
                     Action::Close(conn) => self.closed.push(conn),
-                    Action::Shut(_) | Action::Read(_) => {}
+                    Action::Shut(_) | Action::Reset(_) | Action::Read(_) => {}
                 }
             }
             if !any && !self.engine.has_work() {
@@ -116,9 +116,11 @@ fn line(id: u64) -> String {
 }
 
 fn one_connection(protocol: &'static Toy) -> Snapshot {
-    let mut snapshot = snapshot(protocol);
+    let mut snapshot = snapshot(protocol, Plan::calm());
     snapshot.clusters[0].max_connections = 1;
     snapshot.clusters[0].endpoints.truncate(1);
+    snapshot.clusters[0].health = [Default::default()].into();
+    snapshot.sets[0].endpoints = vec![0];
     let crate::snapshot::Action::Forward(forward) = snapshot.routes.routes()[0].then.clone() else {
         panic!("a route that forwards")
     };
