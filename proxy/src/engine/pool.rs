@@ -240,11 +240,11 @@ impl Engine {
         self.counters.connects += 1;
         self.use_profile(wanted.profile, Party::Upstream);
         let up = self.ups.insert(Box::new(upstream));
-        if let Some(state) = self.endpoints.get_mut(cluster_at).and_then(|s| s.get_mut(endpoint)) {
-            if shared {
-                let key = (wanted.protocol, wanted.profile, wanted.ends);
-                state.pools.entry(key).or_default().seat(seat, up);
-            }
+        if let Some(state) = self.endpoints.get_mut(cluster_at).and_then(|s| s.get_mut(endpoint))
+            && shared
+        {
+            let key = (wanted.protocol, wanted.profile, wanted.ends);
+            state.pools.entry(key).or_default().seat(seat, up);
         }
         self.actions.push(Action::Connect(up, address));
         self.look_by(until);
