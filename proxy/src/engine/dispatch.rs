@@ -210,7 +210,6 @@ impl Engine {
         };
         down.fate = None;
         let oneway = head.kind == Kind::Oneway;
-        let by_route = timeout.is_some();
         let request = timeout.unwrap_or(snapshot.timeouts.request).as_millis() as u64;
         let request = request.saturating_sub(down.waited).max(1);
         let stream = times.stream.unwrap_or(snapshot.timeouts.stream).as_millis() as u64;
@@ -278,7 +277,7 @@ impl Engine {
             request: head.reply_to,
             close: false,
             plain_body: false,
-            timeout: patience::told(head, limit, self.now, request, by_route),
+            timeout: patience::told(head, limit, self.now, request),
         };
         let out = upstream.out.tail(&mut self.spares);
         let start = out.len();
