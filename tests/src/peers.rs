@@ -295,7 +295,7 @@ pub(crate) fn serve(
     serve_with(name, script, address, &[], directory)
 }
 
-fn serve_with(
+pub(crate) fn serve_with(
     name: &'static str,
     script: &str,
     address: SocketAddr,

@@ -73,6 +73,16 @@ impl Process {
         kill_process(self.pid(), Signal::TERM).expect("sending SIGTERM");
     }
 
+    /// Stops it where it stands: its connections stay, and say nothing.
+    pub fn pause(&self) {
+        kill_process(self.pid(), Signal::STOP).expect("sending SIGSTOP");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        kill_process(self.pid(), Signal::CONT).expect("sending SIGCONT");
+    }
+
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
