@@ -1,6 +1,7 @@
 //! The contract between a protocol and everything else.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::answer::Answer;
@@ -112,6 +113,12 @@ pub trait Protocol: Send + Sync + 'static {
 
     /// How requests and replies pair up.
     fn exchange(&self) -> Exchange;
+
+    /// The statuses ([`Head::status`]) that a config's word names (`503`, `5xx`);
+    /// `None`: the word means nothing here.
+    fn statuses(&self, _word: &str) -> Option<RangeInclusive<u32>> {
+        None
+    }
 
     /// The keys that decoders of this protocol can fill.
     fn keys(&self) -> &'static [KeySpec];

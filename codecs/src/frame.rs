@@ -47,6 +47,9 @@ pub struct Head {
     /// Requests only: the sender waits for so many milliseconds and no longer, as the
     /// message says; 0: it does not say.
     pub timeout: u32,
+    /// Replies only: the protocol's own status, in the numbers of
+    /// [`crate::Protocol::statuses`]; 0 where it has none.
+    pub status: u32,
 }
 
 impl Head {
@@ -70,6 +73,7 @@ impl Head {
             note: (0, 0),
             patience: 0,
             timeout: 0,
+            status: 0,
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod edit;
 pub mod engine;
 pub mod health;
 pub mod limit;
+pub mod policy;
 pub mod snapshot;
 mod streams;
 pub mod tls;

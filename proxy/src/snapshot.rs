@@ -13,6 +13,8 @@ use polyport_router::{Split, Table};
 use crate::edit::{Edits, Reply};
 use crate::health::Health;
 use crate::limit::Limit;
+use crate::policy::mirror::Mirror;
+use crate::policy::retry::{Retry, RetryBudget};
 use crate::tls::client::ClientTls;
 use crate::tls::server::ServerTls;
 
@@ -40,6 +42,16 @@ pub struct Snapshot {
     pub protocols: Vec<Enabled>,
     /// Where the figures can be asked for, config section `[admin]`.
     pub admin: Option<SocketAddr>,
+}
+
+impl Snapshot {
+    /// Where the route at this position sends to; `None` where it sends nowhere.
+    pub fn forward(&self, route: usize) -> Option<&Forward> {
+        match self.routes.routes().get(route).map(|route| &route.then) {
+            Some(Action::Forward(forward)) => Some(forward),
+            _ => None,
+        }
+    }
 }
 
 /// A protocol with its codec compiled for this config.
@@ -148,6 +160,8 @@ pub struct Cluster {
     pub heartbeat: Duration,
     /// Of each endpoint, in the same order.
     pub health: Arc<[Health]>,
+    /// How many retries it bears.
+    pub retry_budget: RetryBudget,
 }
 
 /// One upstream address.
@@ -205,6 +219,10 @@ pub struct Forward {
     pub edits: Option<Arc<Edits>>,
     /// How often it may be taken.
     pub limit: Option<Arc<Limit>>,
+    /// When a request is tried again.
+    pub retry: Option<Arc<Retry>>,
+    /// Where copies of requests go.
+    pub mirror: Option<Arc<Mirror>>,
 }
 
 /// One arm of a split.

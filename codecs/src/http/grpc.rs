@@ -1,5 +1,7 @@
 //! What gRPC puts into a head (its "PROTOCOL-HTTP2"), whichever version carries it.
 
+use std::ops::RangeInclusive;
+
 use super::fields::is;
 use super::note;
 use crate::codec::After;
@@ -48,6 +50,53 @@ pub(super) fn outcome(status: &[u8]) -> Outcome {
         b"2" | b"13" | b"15" => Outcome::ServerError,
         _ => Outcome::AppError,
     }
+}
+
+/// Where gRPC's codes begin among the statuses of [`Head::status`](crate::Head::status): behind HTTP's.
+const CODES: u32 = 1 << 16;
+
+/// The names of gRPC's codes, from 0 (gRPC's `doc/statuscodes.md`).
+const NAMES: [&str; 17] = [
+    "ok",
+    "cancelled",
+    "unknown",
+    "invalid-argument",
+    "deadline-exceeded",
+    "not-found",
+    "already-exists",
+    "permission-denied",
+    "resource-exhausted",
+    "failed-precondition",
+    "aborted",
+    "out-of-range",
+    "unimplemented",
+    "internal",
+    "unavailable",
+    "data-loss",
+    "unauthenticated",
+];
+
+/// The status of a reply whose `grpc-status` is this one.
+pub(super) fn numbered(status: &[u8]) -> u32 {
+    let code = std::str::from_utf8(status).ok().and_then(|text| text.parse::<u16>().ok());
+    code.map_or(0, |code| CODES + u32::from(code))
+}
+
+/// The statuses that a config's word names: `grpc-unavailable`, `503`, `5xx`.
+pub(super) fn statuses(word: &str) -> Option<RangeInclusive<u32>> {
+    if let Some(name) = word.strip_prefix("grpc-") {
+        let code = NAMES.iter().position(|known| *known == name)?;
+        let status = CODES + u32::try_from(code).ok()?;
+        return Some(status..=status);
+    }
+    let (first, last) = match word.strip_suffix("xx") {
+        Some(class) => {
+            let class: u32 = class.parse().ok()?;
+            (class * 100, class * 100 + 99)
+        }
+        None => (word.parse().ok()?, word.parse().ok()?),
+    };
+    (first >= 200 && last <= 599).then_some(first..=last)
 }
 
 /// The status that tells a client of this fault.

@@ -103,8 +103,8 @@ pub(super) struct Said {
     pub(super) keep_alive: bool,
     /// Of `grpc-timeout`, in milliseconds; 0: none.
     pub(super) timeout: u32,
-    /// Of `grpc-status`.
-    pub(super) outcome: Option<Outcome>,
+    /// Of `grpc-status`, with its number.
+    pub(super) outcome: Option<(Outcome, u32)>,
     connection_upgrade: bool,
     upgrade: bool,
     h2c: bool,
@@ -187,7 +187,9 @@ fn understand(field: &Field<'_>, at: usize, said: &mut Said) -> Result<(), Decod
             said.h2c |= members(value).any(|member| is(member, "h2c"));
             said.notes |= note::HOP_FIELDS;
         }
-        11 if is(name, "grpc-status") => said.outcome = Some(grpc::outcome(value)),
+        11 if is(name, "grpc-status") => {
+            said.outcome = Some((grpc::outcome(value), grpc::numbered(value)))
+        }
         12 if is(name, "content-type") && grpc::is_type(value) => said.notes |= note::GRPC,
         12 if is(name, "grpc-timeout") => said.timeout = grpc::timeout(value),
         2 if is(name, "te") => {

@@ -22,6 +22,7 @@ mod request;
 mod respond;
 mod response;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::answer::Answer;
@@ -99,6 +100,10 @@ impl Protocol for Http {
 
     fn exchange(&self) -> Exchange {
         Exchange::Ordered { shared: false }
+    }
+
+    fn statuses(&self, word: &str) -> Option<RangeInclusive<u32>> {
+        grpc::statuses(word)
     }
 
     fn keys(&self) -> &'static [KeySpec] {

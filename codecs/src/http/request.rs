@@ -163,11 +163,9 @@ impl RequestDecoder {
             head.timeout = said.timeout;
         }
         head.last = notes & note::CLOSE != 0;
-        head.idempotent = body == Body::None
-            && matches!(
-                start.method,
-                b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE"
-            );
+        // RFC 9110, section 9.2.2.
+        head.idempotent =
+            matches!(start.method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE");
         plan.keys.request(&start, &target, found, head_bytes, &said, meta);
         Ok(Step::Head(head))
     }

@@ -49,10 +49,10 @@ impl ResponseDecoder {
         }
         // Chunks from HTTP/1.0 are faulty framing: nothing may follow (RFC 9112 section 6.1).
         head.last = said.close || (minor == 0 && (!said.keep_alive || said.chunked));
-        head.outcome = match said.outcome {
+        (head.outcome, head.status) = match said.outcome {
             // Trailers only: the head says how the call fared.
-            Some(outcome) if request & note::GRPC != 0 => outcome,
-            _ => outcome(status),
+            Some(found) if request & note::GRPC != 0 => found,
+            _ => (outcome(status), u32::from(status)),
         };
         let tunnel = (200..300).contains(&status) && request & note::CONNECT != 0;
         match status {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::engine::Counters;
 use crate::worker::{Proxy, Totals};
 
 /// Longest request that is read.
@@ -55,23 +56,12 @@ async fn answer(mut stream: TcpStream, totals: Totals) -> io::Result<()> {
 
 /// One figure a line: its name, a space, its value.
 fn figures(totals: &Totals) -> String {
-    let counters = &totals.counters;
-    let figures = [
-        ("downstream_connections_total", counters.accepted),
+    let now = [
         ("downstream_connections_active", totals.downstreams),
-        ("upstream_connections_total", counters.connects),
         ("upstream_connections_active", totals.upstreams),
-        ("requests_total", counters.requests),
         ("requests_active", totals.in_flight),
-        ("requests_oneway_total", counters.oneways),
-        ("session_messages_total", counters.messages),
-        ("requests_answered_total", counters.answered),
-        ("requests_local_errors_total", counters.faults),
-        ("requests_abandoned_total", counters.abandoned),
-        ("requests_resent_total", counters.resent),
-        ("messages_answered_at_home_total", counters.local),
-        ("protocol_errors_total", counters.malformed),
-        ("replies_late_total", counters.late),
     ];
-    figures.map(|(name, value)| format!("polyport_{name} {value}\n")).concat()
+    let counted = Counters::NAMES.into_iter().zip(totals.counters.values());
+    let line = |(name, value)| format!("polyport_{name} {value}\n");
+    counted.chain(now).map(line).collect()
 }

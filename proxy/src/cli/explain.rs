@@ -148,6 +148,12 @@ fn as_text(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
                     if let Some(limit) = &forward.limit {
                         lines.push(format!("  limit {limit}"));
                     }
+                    if let Some(retry) = &forward.retry {
+                        lines.push(format!("  retry {retry}"));
+                    }
+                    if let Some(mirror) = &forward.mirror {
+                        lines.push(format!("  mirror {mirror}"));
+                    }
                     if let Some(edits) = &forward.edits {
                         let show = |edits: &[Edit]| {
                             edits.iter().map(|edit| &*edit.key).collect::<Vec<_>>().join(", ")
@@ -231,6 +237,8 @@ fn as_json(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
         "request": edits.map(|edits| keys(&edits.request)).unwrap_or_default(),
         "response": edits.map(|edits| keys(&edits.response)).unwrap_or_default(),
         "limit": forward.and_then(|forward| forward.limit.as_ref()).map(ToString::to_string),
+        "retry": forward.and_then(|forward| forward.retry.as_ref()).map(ToString::to_string),
+        "mirror": forward.and_then(|forward| forward.mirror.as_ref()).map(ToString::to_string),
         "why": why,
         "targets": targets,
     })

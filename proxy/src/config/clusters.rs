@@ -12,6 +12,7 @@ use super::Resolve;
 use super::diagnostic::suggest;
 use super::matchers::known_key;
 use super::reader::{Reader, Value};
+use super::retry;
 use super::settings::ClusterDefaults;
 use super::transport;
 use crate::health::Health;
@@ -46,6 +47,7 @@ pub(super) fn read(
             "max-requests",
             "idle-timeout",
             "heartbeat",
+            "retry-budget",
         ]);
         let Some((name, span)) = section.required("name", "\"orders\"") else { continue };
         if clusters.list.iter().any(|had| had.name == name) {
@@ -76,6 +78,7 @@ pub(super) fn read(
             proxy_protocol: transport::proxy_version(&section),
             http2,
             ordered: ordered(&section),
+            retry_budget: retry::budget(&section),
             heartbeat: duration("heartbeat", Duration::from_secs(15)),
         });
         clusters.spans.push(span);

@@ -11,6 +11,7 @@ mod edits;
 mod listeners;
 mod matchers;
 mod reader;
+mod retry;
 mod routes;
 mod settings;
 mod transport;

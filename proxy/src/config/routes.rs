@@ -13,6 +13,7 @@ use super::diagnostic::suggest;
 use super::edits::Context;
 use super::matchers::{known_key, predicates};
 use super::reader::{Reader, Value};
+use super::retry;
 use crate::edit::Edits;
 use crate::snapshot::{Action, Balance, Forward, Target};
 
@@ -34,7 +35,7 @@ pub(super) fn read(
     for section in root.sections("route", "[[route]]") {
         section.finish(&[
             "name", "match", "to", "timeout", "sticky", "deny", "limit", "request", "response",
-            "redirect", "respond",
+            "redirect", "respond", "retry", "mirror",
         ]);
         let name = section.string("name");
         let span = name.as_ref().map_or(section.span.clone(), |(_, span)| span.clone());
@@ -105,7 +106,7 @@ pub(super) fn read(
 
 /// Complains of what only routes that send somewhere have.
 fn useless(section: &Reader<'_, '_>, what: &str) {
-    for key in ["request", "response", "timeout", "sticky", "limit"] {
+    for key in ["request", "response", "timeout", "sticky", "limit", "retry", "mirror"] {
         if let Some(value) = section.get(key) {
             let message = format!("{what} has no use for `{key}`");
             section.source.error(value.span(), message, Some("remove this".into()));
@@ -133,7 +134,8 @@ fn forward(
     };
     let (mut weights, mut targets) = (Vec::new(), Vec::new());
     for value in arms {
-        let (weight, target) = arm(section, value, clusters, keyed)?;
+        let keys = ["cluster", "labels", "weight"];
+        let (weight, target) = arm(section, value, clusters, keyed, &keys)?;
         used.insert(target.cluster);
         weights.push(weight);
         targets.push(target);
@@ -148,14 +150,22 @@ fn forward(
     });
     let (timeout, limit) = (section.duration("timeout"), section.rate("limit"));
     let limit = limit.map(Arc::new);
-    Some(Forward { split, targets, sticky, timeout, edits: None, limit })
+    let retry = retry::retry(section, registry).map(Arc::new);
+    let mirror = retry::mirror(section, clusters, keyed).map(Arc::new);
+    if let Some(mirror) = &mirror {
+        used.insert(mirror.target.cluster);
+    }
+    Some(Forward { split, targets, sticky, timeout, edits: None, limit, retry, mirror })
 }
 
-fn arm(
+/// A cluster, perhaps only some endpoints of it, and its weight. `keys`: what a table may
+/// hold beside these.
+pub(super) fn arm(
     section: &Reader<'_, '_>,
     value: &Value<'_>,
     clusters: &Clusters,
     keyed: bool,
+    keys: &[&str],
 ) -> Option<(u32, Target)> {
     let mut weight = 1;
     let mut labels: BTreeMap<&str, &str> = BTreeMap::new();
@@ -164,7 +174,7 @@ fn arm(
         DeValue::String(name) => (name.as_ref(), value.span()),
         DeValue::Table(table) => {
             let arm = Reader::new(section.source, table, value.span(), "a target");
-            arm.finish(&["cluster", "labels", "weight"]);
+            arm.finish(keys);
             weight = arm.integer("weight", 0..=1_000_000).unwrap_or(1) as u32;
             if let Some(wanted) = arm.section("labels", "labels") {
                 labels_span = wanted.span.clone();

@@ -109,6 +109,27 @@ fn mistakes_are_shown_where_they_stand_with_what_to_write() {
         ("[[listener]]\naddress = \"7000\"", "7:11: `7000` is no address"),
         ("[limits]\nhead = \"many\"", "7:8: this is no size"),
         ("[admin]\naddress = \"0.0.0.0:1\"", "7:11: `0.0.0.0:1` is no loopback address"),
+        (
+            "[[route]]\nto = \"a\"\nretry = { on = [\"resett\"] }",
+            "8:17: unknown condition `resett` [did you mean `reset`?]",
+        ),
+        (
+            "[[route]]\nto = \"a\"\nretry = { on = [\"99\"] }",
+            "8:17: unknown condition `99` [there are connect-failure, reset",
+        ),
+        ("[[route]]\nto = \"a\"\nretry = { on = [] }", "8:9: retry on nothing"),
+        ("[[route]]\nto = \"a\"\nretry = { attempts = 11 }", "a whole number from 1 to 10"),
+        ("[[route]]\nto = \"a\"\nretry = { buffer = \"1GiB\" }", "8:20: more than 16MiB"),
+        (
+            "[[route]]\nto = \"a\"\nretry = { backoff = \"2s\", max-backoff = \"1s\" }",
+            "8:41: max-backoff is shorter than backoff",
+        ),
+        ("[[route]]\nto = \"a\"\nmirror = \"b\"", "8:10: no cluster is called `b`"),
+        (
+            "[[route]]\nto = \"a\"\nmirror = { cluster = \"a\", percent = 101 }",
+            "8:37: expected a number from 0 to 100, found a number",
+        ),
+        ("[[route]]\ndeny = true\nretry = {}", "a route that denies has no use for `retry`"),
         ("nonsense = = 3", "6:12: "),
     ];
     for (text, expected) in cases {

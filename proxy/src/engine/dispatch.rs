@@ -29,6 +29,8 @@ struct Chosen {
     lease: Lease,
     /// The route's position; `usize::MAX`: none was asked.
     route: usize,
+    /// Which of its targets.
+    arm: usize,
     timeout: Option<std::time::Duration>,
     /// The values that its route's changes have, to the request and to its reply.
     edits: (Vec<u8>, Vec<u8>),
@@ -108,10 +110,10 @@ impl Engine {
             return Passed::Parked;
         }
 
-        let Chosen { up, lease, route, timeout, edits } =
+        let Chosen { up, lease, route, arm, timeout, edits } =
             if let (true, Some(up)) = (on_held, down.held) {
                 let edits = (Vec::new(), Vec::new());
-                Chosen { up, lease, route: usize::MAX, timeout: None, edits }
+                Chosen { up, lease, route: usize::MAX, arm: 0, timeout: None, edits }
             } else {
                 match self.choose(id, head, buf, lease, protocol) {
                     Ok(chosen) => chosen,
@@ -168,6 +170,8 @@ impl Engine {
             lane: down.lanes_gone + down.lanes.len() as u64,
             started: self.now,
             deadline,
+            total: deadline,
+            per_try: 0,
             timeout: request,
             limit,
             lease,
@@ -183,6 +187,9 @@ impl Engine {
             edits: edits.1,
             note,
             route,
+            arm,
+            kept: None,
+            mirror: false,
         });
         self.earliest_flight = self.earliest_flight.min(deadline);
         down.in_flight += 1;
@@ -209,10 +216,10 @@ impl Engine {
         };
         let out = upstream.out.tail(&mut self.spares);
         let start = out.len();
-        let asked = match snapshot.routes.routes().get(route).map(|route| &route.then) {
-            Some(RouteAction::Forward(forward)) => forward.edits.as_ref(),
-            _ => None,
-        };
+        let forward = snapshot.forward(route);
+        let keeps =
+            forward.is_some_and(|forward| forward.retry.is_some() || forward.mirror.is_some());
+        let asked = forward.and_then(|forward| forward.edits.as_ref());
         let asked = asked.map_or(&[][..], |edits| &edits.request);
         let changed = if asked.is_empty() {
             enabled.protocol.relay(head, message, &hop, out);
@@ -222,8 +229,8 @@ impl Engine {
                 enabled.protocol.rewrite(head, message, &hop, changes, out)
             })
         };
-        self.spares.give(edits.0);
         if let Err(error) = changed {
+            self.spares.give(edits.0);
             tracing::debug!(%error, "a request cannot be changed as its route asks");
             out.truncate(start);
             self.forget_flight(flight);
@@ -257,6 +264,14 @@ impl Engine {
         {
             decoder.expect(head.reply_to);
         }
+        if keeps {
+            self.keep(flight, head, message, edits.0);
+        } else {
+            self.spares.give(edits.0);
+        }
+        let (Some(upstream), Some(down)) = (self.ups.get_mut(up), self.downs.get_mut(id)) else {
+            return NOWHERE;
+        };
         match lease {
             Lease::Session => {
                 upstream.mode = UpMode::Session(id);
@@ -351,7 +366,7 @@ impl Engine {
                         Wanted { protocol: Some(protocol), profile, lease, ends: None },
                         &mut tapped,
                     )
-                    .map(|(up, lease)| {
+                    .map(|(up, lease, arm)| {
                         let mut edits = (Vec::new(), Vec::new());
                         if let Some(asked) = &forward.edits {
                             if !asked.request.is_empty() {
@@ -363,7 +378,7 @@ impl Engine {
                                 render(&asked.response, &view, &mut edits.1);
                             }
                         }
-                        Chosen { up, lease, route: at, timeout: forward.timeout, edits }
+                        Chosen { up, lease, route: at, arm, timeout: forward.timeout, edits }
                     })
                     .map_err(Nowhere::Fault),
             },
@@ -388,7 +403,7 @@ impl Engine {
         view: &polyport_codecs::View<'_>,
         wanted: Wanted,
         tapped: &mut Tapped<'_>,
-    ) -> Result<(UpId, Lease), Fault> {
+    ) -> Result<(UpId, Lease, usize), Fault> {
         if forward.limit.as_ref().is_some_and(|limit| !limit.take(self.micros)) {
             return Err(Fault::Overloaded);
         }
@@ -399,7 +414,7 @@ impl Engine {
             None => forward.split.choose(self.rng.random()),
         };
         let target = forward.targets.get(arm).ok_or(Fault::NoHealthyEndpoint)?;
-        let endpoint = self.choose_endpoint(target, view, wanted.protocol)?;
+        let endpoint = self.choose_endpoint(target, view, wanted.protocol, &[])?;
         if let Some(cluster) = snapshot.clusters.get(target.cluster) {
             let address: Option<SocketAddr> =
                 cluster.endpoints.get(endpoint).map(|endpoint| endpoint.address);
@@ -417,11 +432,11 @@ impl Engine {
             lease => lease,
         };
         let up = self.connection(id, target, endpoint, Wanted { lease, ends, ..wanted })?;
-        Ok((up, lease))
+        Ok((up, lease, arm))
     }
 
     /// Gives back a connection that was leased and then not used.
-    fn unlease(&mut self, up: UpId) {
+    pub(super) fn unlease(&mut self, up: UpId) {
         if let Some(upstream) = self.ups.get(up)
             && matches!(upstream.mode, UpMode::Leased(_))
             && upstream.in_flight == 0
@@ -463,7 +478,7 @@ impl Engine {
             tap(&tapped);
         }
         match joined {
-            Ok((up, _)) => {
+            Ok((up, ..)) => {
                 if let Some(upstream) = self.ups.get_mut(up) {
                     upstream.mode = UpMode::Session(id);
                     upstream.draining = true;

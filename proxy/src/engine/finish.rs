@@ -12,7 +12,11 @@ use super::state::{DownId, DownState, Downstream, Flight, FlightId, Lane, UpId, 
 impl Engine {
     /// Takes a request out of all books; the caller sees to its answer.
     pub(super) fn forget_flight(&mut self, id: FlightId) -> Option<Flight> {
-        let flight = self.flights.remove(id)?;
+        let mut flight = self.flights.remove(id)?;
+        self.mirroring -= usize::from(flight.mirror);
+        if let Some(kept) = flight.kept.take() {
+            self.spare(kept);
+        }
         if let Some(down) = self.downs.get_mut(flight.down) {
             down.in_flight = down.in_flight.saturating_sub(1);
         }
@@ -31,13 +35,24 @@ impl Engine {
     pub(super) fn sent(&mut self, id: Option<FlightId>) {
         let Some(id) = id else { return };
         let Some(flight) = self.flights.get_mut(id) else { return };
+        let first = flight.kept.as_ref().is_none_or(|kept| !kept.whole);
         flight.sent = true;
         if !flight.replying && flight.deadline != u64::MAX {
             // The wait for the reply begins now.
-            flight.deadline = self.now.saturating_add(flight.timeout).min(flight.limit);
+            if first {
+                flight.total = self.now.saturating_add(flight.timeout).min(flight.limit);
+            }
+            flight.deadline = match flight.per_try {
+                0 => flight.total,
+                each => self.now.saturating_add(each).min(flight.total),
+            };
             self.earliest_flight = self.earliest_flight.min(flight.deadline);
         }
-        if flight.oneway {
+        let oneway = flight.oneway;
+        if first && flight.kept.is_some() {
+            self.whole(id);
+        }
+        if oneway {
             self.counters.oneways += 1;
             self.finish(id);
         }
@@ -46,7 +61,7 @@ impl Engine {
     /// The upstream's reply is over, or a one-way request is sent: the request ends well.
     pub(super) fn finish(&mut self, id: FlightId) {
         let Some(flight) = self.forget_flight(id) else { return };
-        if !flight.oneway {
+        if !flight.oneway && !flight.mirror {
             if self.downs.get(flight.down).is_some() {
                 self.counters.answered += 1;
             } else {
@@ -77,7 +92,9 @@ impl Engine {
     pub(super) fn fail(&mut self, id: FlightId, fault: Fault) {
         let Some(flight) = self.forget_flight(id) else { return };
         let up_alone = flight.lease != Lease::Shared;
-        if self.downs.get(flight.down).is_none() {
+        if flight.mirror {
+            // Nobody waits for it.
+        } else if self.downs.get(flight.down).is_none() {
             self.counters.abandoned += 1;
         } else if flight.replying {
             self.counters.faults += 1;

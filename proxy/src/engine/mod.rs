@@ -14,19 +14,24 @@
 //! not read while whom), [`sweep`] (deadlines).
 
 pub mod buffer;
+mod counters;
 mod dispatch;
 mod downstream;
 mod finish;
 mod flow;
+mod launch;
 mod observe;
 mod peer;
 mod pool;
+mod retry;
 mod session;
 pub mod slab;
 pub mod state;
 mod sweep;
 mod upstream;
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,13 +40,16 @@ use polyport_codecs::{Fault, Kind, Metadata, View};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use crate::policy::retry::Purse;
 use crate::snapshot::Snapshot;
+pub use counters::Counters;
 pub use peer::{Handed, Peer, TlsFacts, Way};
 
 use buffer::Spares;
+use launch::Kept;
 use pool::{EndpointState, ProfileState};
 use slab::Slab;
-use state::{ConnId, DownId, Downstream, Flight, UpId, Upstream};
+use state::{ConnId, DownId, Downstream, Flight, FlightId, UpId, Upstream};
 
 /// What a write came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,35 +79,6 @@ pub enum Action {
     Close(ConnId),
     /// Read again, since [`Engine::wants_read`] may have changed.
     Read(ConnId),
-}
-
-/// What a worker has done, counted since it started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Downstream connections accepted.
-    pub accepted: u64,
-    /// Upstream connections asked for.
-    pub connects: u64,
-    /// Messages that came from downstreams and were routed.
-    pub requests: u64,
-    /// Requests that expect no reply.
-    pub oneways: u64,
-    /// Messages from clients within sessions.
-    pub messages: u64,
-    /// Requests that an upstream answered.
-    pub answered: u64,
-    /// Requests that the proxy answered with an error.
-    pub faults: u64,
-    /// Requests whose downstream left before the answer.
-    pub abandoned: u64,
-    /// Requests sent again because a pooled connection turned out dead.
-    pub resent: u64,
-    /// Messages answered at home: heartbeats and the like.
-    pub local: u64,
-    /// Connections closed because their bytes broke the protocol.
-    pub malformed: u64,
-    /// Replies that came after their request had ended.
-    pub late: u64,
 }
 
 /// One routed message, as a tap sees it.
@@ -152,6 +131,15 @@ pub struct Engine {
     earliest_flight: u64,
     /// No connection has a deadline before this, ms.
     earliest_conn: u64,
+    /// Requests that wait to be tried again, by when.
+    waiting: BinaryHeap<Reverse<(u64, FlightId)>>,
+    /// By cluster: what retries may still cost.
+    purses: Vec<Purse>,
+    /// Copies of requests in flight.
+    mirroring: usize,
+    /// For reuse.
+    #[expect(clippy::vec_box, reason = "flights hold the boxes")]
+    kept: Vec<Box<Kept>>,
     draining: bool,
     counters: Counters,
     tap: Option<Tap>,
@@ -183,6 +171,10 @@ impl Engine {
             no_metadata: Metadata::default(),
             earliest_flight: u64::MAX,
             earliest_conn: u64::MAX,
+            waiting: BinaryHeap::new(),
+            purses: snapshot.clusters.iter().map(|c| Purse::new(c.retry_budget)).collect(),
+            mirroring: 0,
+            kept: Vec::new(),
             draining: false,
             counters: Counters::default(),
             tap,

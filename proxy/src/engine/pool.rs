@@ -117,6 +117,7 @@ impl Engine {
         target: &Target,
         view: &View<'_>,
         protocol: Option<usize>,
+        avoid: &[usize],
     ) -> Result<usize, Fault> {
         let snapshot = self.snapshot.clone();
         let natural = protocol
@@ -131,13 +132,19 @@ impl Engine {
                 .get(at)
                 .and_then(|endpoint| states.get(*endpoint))
                 .is_some_and(|state| state.resting_until <= self.now)
+                && candidates
+                    .get(at)
+                    .and_then(|at| cluster.health.get(*at))
+                    .is_none_or(|health| health.usable(self.now))
         };
         if let [only] = candidates {
             // Alone, it is tried again at once: there is nothing better to do.
             return Ok(*only);
         }
+        let fresh = |at: usize| candidates.get(at).is_some_and(|at| !avoid.contains(at));
         let any_up = (0..candidates.len()).any(up);
-        let fit = |at: usize| !any_up || up(at);
+        let any_fresh = (0..candidates.len()).any(|at| fresh(at) && (!any_up || up(at)));
+        let fit = |at: usize| (!any_up || up(at)) && (!any_fresh || fresh(at));
         let position = match cluster.balance {
             Balance::Hash(slot) if target.ring.is_some() && view.get(slot).is_some() => {
                 let hash = polyport_router::hash_key(view.get(slot).unwrap_or_default());

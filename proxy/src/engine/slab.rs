@@ -10,6 +10,11 @@ pub struct Key<T> {
 }
 
 impl<T> Key<T> {
+    /// The key that never finds anybody.
+    pub fn nobody() -> Self {
+        Self { index: u32::MAX, generation: u32::MAX, tenant: PhantomData }
+    }
+
     /// The place's number; small, reused.
     pub fn index(self) -> usize {
         self.index as usize
@@ -42,6 +47,16 @@ impl<T> PartialEq for Key<T> {
     }
 }
 impl<T> Eq for Key<T> {}
+impl<T> PartialOrd for Key<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl<T> Ord for Key<T> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.index, self.generation).cmp(&(other.index, other.generation))
+    }
+}
 impl<T> std::hash::Hash for Key<T> {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         (self.index, self.generation).hash(state);

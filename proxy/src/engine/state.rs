@@ -7,6 +7,7 @@ use std::rc::Rc;
 use polyport_codecs::{Decoder, Head, Lease, Metadata, Outcome, ReplyTo};
 
 use super::buffer::OutBuffer;
+use super::launch::Kept;
 use super::peer::Peer;
 use super::slab::Key;
 
@@ -300,8 +301,12 @@ pub struct Flight {
     pub started: u64,
     /// When it was last given to an upstream connection, µs.
     pub began: u64,
-    /// When it times out, ms; `u64::MAX`: never.
+    /// When it times out, or its present try does, ms; `u64::MAX`: never.
     pub deadline: u64,
+    /// When it times out in whatever try it is, ms.
+    pub total: u64,
+    /// How long each try may take, ms; 0: as long as the request.
+    pub per_try: u64,
     /// How long it may take, ms, once all of it is there.
     pub timeout: u64,
     /// Past this nobody waits for it, ms; its sender said so. `u64::MAX`: it did not.
@@ -329,8 +334,14 @@ pub struct Flight {
     pub edits: Vec<u8>,
     /// What the codec wants to be told again for a local reply.
     pub note: Vec<u8>,
-    /// Route and cluster that were chosen, for the log: route position.
+    /// The route's position.
     pub route: usize,
+    /// Which of the route's targets it goes to.
+    pub arm: usize,
+    /// What it takes to send it again, where its route wants that.
+    pub kept: Option<Box<Kept>>,
+    /// It is a copy: nobody gets its reply.
+    pub mirror: bool,
 }
 
 impl Flight {

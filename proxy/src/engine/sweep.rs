@@ -3,12 +3,15 @@
 //! is due, and looks through the table only when time has passed that bound.
 //! Under load that is once per timeout, not once per request.
 
+use std::cmp::Reverse;
+
 use polyport_codecs::Fault;
 
 use super::Engine;
 use super::flow::SHARED_STALL;
 use super::observe::Seen;
 use super::state::{ConnId, DownId, DownState, FlightId, UpId, UpMode, UpPhase};
+use crate::policy::retry::Ended;
 
 /// Connections are looked through at most so often (ms).
 const CONN_GRAIN: u64 = 250;
@@ -21,7 +24,8 @@ impl Engine {
 
     /// When [`Engine::expire`] is next of use, ms; `u64::MAX`: nothing is waited for.
     pub fn next_deadline(&self) -> u64 {
-        self.earliest_flight.min(self.earliest_conn)
+        let wait = self.waiting.peek().map_or(u64::MAX, |Reverse((due, _))| *due);
+        self.earliest_flight.min(self.earliest_conn).min(wait)
     }
 
     /// Ends whatever is past its deadline.
@@ -29,6 +33,7 @@ impl Engine {
         if self.now >= self.earliest_flight {
             self.expire_flights();
         }
+        self.expire_waits();
         if self.now >= self.earliest_conn {
             self.expire_downs();
             self.expire_ups();
@@ -57,7 +62,10 @@ impl Engine {
             // A connection that said nothing since may be dead: new requests
             // go elsewhere, and it closes when the last one on it has ended.
             let silent = self.ups.get(up).is_some_and(|upstream| upstream.last_read <= started);
-            self.fail(id, Fault::Timeout);
+            let endpoint = self.ups.get(up).map(|upstream| upstream.endpoint);
+            if !endpoint.is_some_and(|endpoint| self.again(id, Ended::Timeout, endpoint)) {
+                self.fail(id, Fault::Timeout);
+            }
             if silent {
                 self.drain_up(up);
             }

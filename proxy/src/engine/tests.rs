@@ -40,6 +40,38 @@ fn every_request_of_a_stormy_run_ends_exactly_once() {
 }
 
 #[test]
+fn tried_again_nearly_all_requests_are_answered_and_each_ends_once() {
+    for protocol in [&toy::CORRELATED, &toy::IN_ORDER, &toy::PIPELINED, &toy::ALONE] {
+        let (mut with, mut without, mut retried) = (0, 0, 0);
+        for seed in 0..150 {
+            for plan in [Plan::patched(), Plan::patched().copied()] {
+                let report = simulate(protocol, seed, plan);
+                let ended = report.answered + report.errors + report.cut;
+                assert_eq!(ended, report.asked, "{} seed {seed}: {report:?}", protocol.name);
+                with += report.errors + report.cut;
+                retried += report.retried;
+            }
+            let report = simulate(protocol, seed, Plan::patched().without_retry());
+            without += 2 * (report.errors + report.cut);
+        }
+        assert!(retried > 1000, "{}: {retried} retries", protocol.name);
+        assert!(with * 20 < without, "{}: {with} lost with, {without} without", protocol.name);
+    }
+}
+
+#[test]
+fn copies_are_made_of_all_and_seen_by_nobody() {
+    for protocol in [&toy::CORRELATED, &toy::IN_ORDER, &toy::PIPELINED, &toy::ALONE] {
+        for seed in 0..50 {
+            let report = simulate(protocol, seed, Plan::calm().copied());
+            assert_eq!(report.errors, 0, "{} seed {seed}: {report:?}", protocol.name);
+            assert_eq!(report.answered, report.asked, "{} seed {seed}: {report:?}", protocol.name);
+            assert_eq!(report.mirrored, report.asked as u64, "{} seed {seed}", protocol.name);
+        }
+    }
+}
+
+#[test]
 fn a_run_repeats_from_its_seed() {
     let run = || simulate(&toy::CORRELATED, 7, Plan::stormy());
     assert_eq!(run(), run());

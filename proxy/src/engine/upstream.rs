@@ -8,7 +8,7 @@ use super::pool::Party;
 use super::state::{ConnId, DownState, Expected, FlightId, Lane, UpId, UpMode, UpPhase, UpState};
 use super::{Action, Engine, Net};
 use crate::edit::changes;
-use crate::snapshot::Action as RouteAction;
+use crate::policy::retry::Ended;
 
 /// The correlation id of our own probes: no flight has it, as its place would be the last of all.
 const PROBE_ID: u64 = u64::MAX;
@@ -231,11 +231,20 @@ impl Engine {
                 }
             }
         };
-        let Some(flight) = self.flights.get_mut(to) else {
+        // One that was tried again elsewhere wants its reply from there.
+        let Some(flight) = self.flights.get_mut(to).filter(|flight| flight.up == id) else {
             self.counters.late += 1;
             return None;
         };
         let interim = head.kind == Kind::Interim;
+        if !interim && flight.kept.is_some() {
+            let ended = Ended::Reply(head.outcome, head.status);
+            if (head.outcome != Outcome::Ok || head.status != 0) && self.reply_again(id, to, ended)
+            {
+                return None;
+            }
+        }
+        let flight = self.flights.get_mut(to)?;
         let mut replying_whole = false;
         if !interim {
             flight.outcome = Some(head.outcome);
@@ -244,6 +253,9 @@ impl Engine {
             // A body that ends with the connection ends the downstream's too.
             replying_whole = head.body == Body::None;
             flight.replying |= !replying_whole;
+            if flight.per_try > 0 {
+                flight.deadline = flight.total;
+            }
             if head.body == Body::Steps {
                 // What comes bit by bit may pause.
                 let patience = snapshot.timeouts.stream.as_millis() as u64;
@@ -276,10 +288,8 @@ impl Engine {
                 }
             }
             let (buffer, on_wire) = lane_buffer(down, lane, to, &mut self.spares);
-            let edits = match snapshot.routes.routes().get(route).map(|route| &route.then) {
-                Some(RouteAction::Forward(forward)) if !interim => forward.edits.as_ref(),
-                _ => None,
-            };
+            let forward = snapshot.forward(route).filter(|_| !interim);
+            let edits = forward.and_then(|forward| forward.edits.as_ref());
             let edits = edits.map_or(&[][..], |edits| &edits.response);
             let start = buffer.len();
             let changed = if edits.is_empty() {
@@ -457,6 +467,7 @@ impl Engine {
         if upstream.in_flight == 0 {
             return;
         }
+        let id_of_up = id;
         let lost: Vec<FlightId> = if upstream.expected.is_empty() {
             self.flights.iter().filter(|(_, flight)| flight.up == id).map(|(key, _)| key).collect()
         } else {
@@ -468,7 +479,9 @@ impl Engine {
                 Expected::Flight(flight) => Some(*flight),
                 Expected::Probe => None,
             });
-            current.into_iter().chain(expected).collect()
+            // One that was tried again elsewhere is not lost.
+            let here = |id: &FlightId| self.flights.get(*id).is_some_and(|f| f.up == id_of_up);
+            current.into_iter().chain(expected).filter(here).collect()
         };
         for flight in lost {
             if fault != Fault::ConnectFailed
@@ -478,7 +491,13 @@ impl Engine {
                 let took = self.micros.saturating_sub(lost.began);
                 self.observe(upstream.cluster, upstream.endpoint, Seen::Reset, took);
             }
-            if !self.resend(flight, &upstream, fault) {
+            let ended = match fault {
+                Fault::ConnectFailed => Ended::Unconnected,
+                _ => Ended::Reset,
+            };
+            if !self.resend(flight, &upstream, fault)
+                && !self.again(flight, ended, upstream.endpoint)
+            {
                 self.fail(flight, fault);
             }
         }

@@ -52,29 +52,17 @@ pub enum StartError {
 /// What one worker tells the outside, without locks: it alone writes.
 #[derive(Default)]
 pub(crate) struct Board {
-    values: [AtomicU64; 15],
+    values: [AtomicU64; Counters::COUNT],
+    /// Now open or in flight: downstreams, upstreams, requests.
+    now: [AtomicU64; 3],
 }
 
 impl Board {
     pub(crate) fn publish(&self, counters: &Counters, downs: usize, ups: usize, flights: usize) {
-        let values = [
-            counters.accepted,
-            counters.connects,
-            counters.requests,
-            counters.oneways,
-            counters.messages,
-            counters.answered,
-            counters.faults,
-            counters.abandoned,
-            counters.resent,
-            counters.local,
-            counters.malformed,
-            counters.late,
-            downs as u64,
-            ups as u64,
-            flights as u64,
-        ];
-        for (place, value) in self.values.iter().zip(values) {
+        for (place, value) in self.now.iter().zip([downs, ups, flights]) {
+            place.store(value as u64, Ordering::Relaxed);
+        }
+        for (place, value) in self.values.iter().zip(counters.values()) {
             place.store(value, Ordering::Relaxed);
         }
     }
@@ -180,43 +168,14 @@ impl Proxy {
 
     /// What was done so far. Each worker's figures are as of its latest turn.
     pub fn totals(&self) -> Totals {
-        let mut sums = [0u64; 15];
+        let (mut sums, mut now) = ([0; Counters::COUNT], [0; 3]);
         for board in &self.boards {
-            for (sum, place) in sums.iter_mut().zip(&board.values) {
+            let places = board.values.iter().chain(&board.now);
+            for (sum, place) in sums.iter_mut().chain(&mut now).zip(places) {
                 *sum += place.load(Ordering::Relaxed);
             }
         }
-        let [
-            accepted,
-            connects,
-            requests,
-            oneways,
-            messages,
-            answered,
-            faults,
-            abandoned,
-            resent,
-            local,
-            malformed,
-            late,
-            downstreams,
-            upstreams,
-            in_flight,
-        ] = sums;
-        let counters = Counters {
-            accepted,
-            connects,
-            requests,
-            oneways,
-            messages,
-            answered,
-            faults,
-            abandoned,
-            resent,
-            local,
-            malformed,
-            late,
-        };
+        let (counters, [downstreams, upstreams, in_flight]) = (Counters::from_values(sums), now);
         Totals { counters, downstreams, upstreams, in_flight }
     }
 

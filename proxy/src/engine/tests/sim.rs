@@ -14,6 +14,8 @@ use super::toy::{Toy, id_of};
 use crate::engine::state::{ConnId, UpId};
 use crate::engine::{Action, Engine, Net, Peer, Written};
 use crate::health::Health;
+use crate::policy::mirror::Mirror;
+use crate::policy::retry::Retry;
 use crate::snapshot::*;
 
 #[derive(Clone, Copy)]
@@ -26,14 +28,39 @@ pub(super) struct Plan {
     leaves: u32,
     /// Per mille of requests that the server never answers.
     silences: u32,
+    /// Per mille of requests that the server says it cannot serve now.
+    refusals: u32,
+    /// Whether requests are tried again.
+    retry: bool,
+    /// Whether all of them are copied.
+    mirror: bool,
 }
 
 impl Plan {
     pub(super) fn calm() -> Self {
-        Self { clients: 5, requests: 20, resets: 0, leaves: 0, silences: 0 }
+        Self {
+            clients: 5,
+            requests: 20,
+            resets: 0,
+            leaves: 0,
+            silences: 0,
+            refusals: 0,
+            retry: false,
+            mirror: false,
+        }
     }
     pub(super) fn stormy() -> Self {
-        Self { clients: 5, requests: 20, resets: 6, leaves: 4, silences: 10 }
+        Self { resets: 6, leaves: 4, silences: 10, ..Self::calm() }
+    }
+    /// Servers fail in every way, and the proxy tries again.
+    pub(super) fn patched() -> Self {
+        Self { resets: 6, silences: 5, refusals: 50, retry: true, ..Self::calm() }
+    }
+    pub(super) fn copied(self) -> Self {
+        Self { mirror: true, ..self }
+    }
+    pub(super) fn without_retry(self) -> Self {
+        Self { retry: false, ..self }
     }
 }
 
@@ -44,6 +71,8 @@ pub(super) struct Report {
     pub(super) errors: usize,
     /// Asked on a connection that then ended without answering.
     pub(super) cut: usize,
+    pub(super) retried: u64,
+    pub(super) mirrored: u64,
 }
 
 /// The peer's half of one connection.
@@ -112,7 +141,7 @@ impl Net for World {
     }
 }
 
-pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
+pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
     let (limits, interest) = (Limits::default(), Interest::nothing());
     let codec = protocol.compile(&limits, &interest);
     let address: std::net::SocketAddr = ([127, 0, 0, 1], 1).into();
@@ -124,6 +153,15 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
         timeout: None,
         edits: None,
         limit: None,
+        retry: plan.retry.then(|| {
+            let (attempts, per_try) = (8, Some(Duration::from_millis(200)));
+            Arc::new(Retry { attempts, per_try, on: u8::MAX, ..Retry::default() })
+        }),
+        mirror: plan.mirror.then(|| {
+            let target = Target { cluster: 0, endpoints: vec![0, 1], ring: None };
+            let (share, requests, buffer) = (u64::MAX, 100, 64 << 10);
+            Arc::new(Mirror { target, cluster: "all".into(), share, requests, buffer })
+        }),
     };
     Snapshot {
         workers: 1,
@@ -151,6 +189,7 @@ pub(super) fn snapshot(protocol: &'static Toy) -> Snapshot {
             ordered: protocol.ordered_servers,
             idle_timeout: Duration::from_secs(60),
             heartbeat: Duration::from_secs(15),
+            retry_budget: Default::default(),
             health: (0..2).map(|_| Health::default()).collect(),
         }],
         routes: Table::compile(vec![Route {
@@ -179,7 +218,7 @@ use crate::snapshot::Action as Action_;
 
 pub(super) fn simulate(protocol: &'static Toy, seed: u64, plan: Plan) -> Report {
     let mut rng = SmallRng::seed_from_u64(seed);
-    let mut engine = Engine::new(Arc::new(snapshot(protocol)), seed, None);
+    let mut engine = Engine::new(Arc::new(snapshot(protocol, plan)), seed, None);
     let mut world = World { clients: Vec::new(), servers: BTreeMap::new() };
     let mut report = Report::default();
     let in_order = protocol.exchange() != polyport_codecs::Exchange::Correlated;
@@ -256,6 +295,17 @@ pub(super) fn simulate(protocol: &'static Toy, seed: u64, plan: Plan) -> Report 
     for client in &world.clients {
         report.cut += client.waiting.len();
     }
+    // Long after, nothing is left in any book.
+    engine.tick((now + 10_000_000) * 1000);
+    engine.expire();
+    engine.flush(&mut world);
+    assert_eq!(engine.in_flight(), 0, "seed {seed}");
+    assert_eq!(engine.mirroring, 0, "seed {seed}");
+    for state in engine.endpoints.iter().flatten() {
+        assert_eq!(state.in_flight, 0, "seed {seed}");
+    }
+    report.retried = engine.counters().retried;
+    report.mirrored = engine.counters().mirrored;
     report
 }
 
@@ -361,7 +411,7 @@ fn server_step(world: &mut World, up: usize, engine: &mut Engine, rng: &mut Smal
             break;
         }
         server.pipe.to_peer.drain(..end + 1 + body);
-        line[16] = b'=';
+        line[16] = if rng.random_ratio(plan.refusals, 1000) { b'?' } else { b'=' };
         if plan.silences > 0 && rng.random_ratio(plan.silences, 1000) {
             // Where replies come in order, one left out would shift all others.
             server.mute = true;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::sim::snapshot;
+use super::sim::{Plan, snapshot};
 use super::toy::{self, Toy, id_of};
 use crate::engine::state::{ConnId, UpId};
 use crate::engine::{Action, Engine, Net, Written};
@@ -30,7 +30,7 @@ impl Net for Sockets {
 
 /// One client's requests, handed to servers; their connections and what each heard.
 fn asked(protocol: &'static Toy, count: u64) -> (Engine, Sockets, Vec<(UpId, Vec<u8>)>) {
-    let mut engine = Engine::new(Arc::new(snapshot(protocol)), 1, None);
+    let mut engine = Engine::new(Arc::new(snapshot(protocol, Plan::calm())), 1, None);
     let mut net = Sockets::default();
     let client = engine
         .accept(

@@ -89,6 +89,9 @@ impl Decoder for ToyDecoder {
             }
         }
         head.idempotent = true;
+        if self.side == Side::Reply && buf.get(16) == Some(&b'?') {
+            head.outcome = Outcome::Unavailable;
+        }
         Ok(Step::Head(head))
     }
     fn eof(&mut self, unread: &[u8]) -> Result<bool, DecodeError> {

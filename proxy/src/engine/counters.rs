@@ -1,0 +1,61 @@
+//! What a worker counts. Each figure is one line here: its name in code, its name in
+//! `/stats`, and what it means.
+
+macro_rules! counters {
+    ($($(#[$about:meta])* $name:ident as $shown:literal,)*) => {
+        /// What a worker has done, counted since it started.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[$about])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            /// The figures' names in `/stats`.
+            pub const NAMES: [&'static str; Self::COUNT] = [$($shown),*];
+            /// How many figures there are.
+            pub const COUNT: usize = [$($shown),*].len();
+
+            /// The figures, in the order of their names.
+            pub fn values(&self) -> [u64; Self::COUNT] {
+                [$(self.$name),*]
+            }
+
+            /// The figures from their values.
+            pub fn from_values(values: [u64; Self::COUNT]) -> Self {
+                let [$($name),*] = values;
+                Self { $($name),* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Downstream connections accepted.
+    accepted as "downstream_connections_total",
+    /// Upstream connections asked for.
+    connects as "upstream_connections_total",
+    /// Messages that came from downstreams and were routed.
+    requests as "requests_total",
+    /// Requests that expect no reply.
+    oneways as "requests_oneway_total",
+    /// Messages from clients within sessions.
+    messages as "session_messages_total",
+    /// Requests that an upstream answered.
+    answered as "requests_answered_total",
+    /// Requests that the proxy answered with an error.
+    faults as "requests_local_errors_total",
+    /// Requests whose downstream left before the answer.
+    abandoned as "requests_abandoned_total",
+    /// Requests sent again because a pooled connection turned out dead.
+    resent as "requests_resent_total",
+    /// Tries of requests after their first.
+    retried as "requests_retried_total",
+    /// Copies of requests sent for nobody.
+    mirrored as "requests_mirrored_total",
+    /// Messages answered at home: heartbeats and the like.
+    local as "messages_answered_at_home_total",
+    /// Connections closed because their bytes broke the protocol.
+    malformed as "protocol_errors_total",
+    /// Replies that came after their request had ended.
+    late as "replies_late_total",
+}

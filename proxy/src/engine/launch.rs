@@ -1,0 +1,267 @@
+//! Sends a kept request: once more to its own cluster, or as a copy to another one.
+
+use std::net::IpAddr;
+
+use polyport_codecs::{Exchange, Fault, Head, Hop, Kind, Lease, Metadata, Side, Step};
+
+use super::Engine;
+use super::pool::Wanted;
+use super::slab::Key;
+use super::state::{Expected, Flight, FlightId, UpId};
+use crate::edit::changes;
+use crate::snapshot::Target;
+
+/// A request, kept so that it can be sent again.
+pub struct Kept {
+    /// Its head.
+    pub head: Head,
+    /// Head and body, as its sender wrote them.
+    pub bytes: Vec<u8>,
+    /// The values that the route's changes to it have.
+    pub edits: Vec<u8>,
+    /// More bytes than this are not kept.
+    pub limit: usize,
+    /// All of it is there.
+    pub whole: bool,
+    /// It may be tried again.
+    pub retry: bool,
+    /// Sending it twice has the effect of sending it once.
+    pub safe: bool,
+    /// It is to be copied once it is whole.
+    pub mirror: bool,
+    /// Tries after the first.
+    pub tries: u32,
+    /// Endpoints that let it down.
+    pub tried: Vec<usize>,
+    /// It is on no connection, and is to be launched when it is whole and `due` has come, ms.
+    pub waiting: bool,
+    /// See `waiting`.
+    pub due: u64,
+    /// The client's address.
+    pub source: Option<IpAddr>,
+    /// The client came over TLS.
+    pub secure: bool,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            head: Head::whole(Kind::Request, 0),
+            bytes: Vec::new(),
+            edits: Vec::new(),
+            limit: 0,
+            whole: false,
+            retry: false,
+            safe: false,
+            mirror: false,
+            tries: 0,
+            tried: Vec::new(),
+            waiting: false,
+            due: 0,
+            source: None,
+            secure: false,
+        }
+    }
+}
+
+impl Kept {
+    /// Makes it ready for the next request; the list of endpoints keeps its memory.
+    pub(super) fn clear(&mut self) {
+        let mut tried = std::mem::take(&mut self.tried);
+        tried.clear();
+        *self = Self { tried, ..Self::default() };
+    }
+}
+
+impl Engine {
+    /// Gives a kept request to a connection.
+    pub(super) fn launch(&mut self, id: FlightId) {
+        let snapshot = self.snapshot.clone();
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        if !flight.mirror && self.downs.get(flight.down).is_none() {
+            self.forget_flight(id);
+            self.counters.abandoned += 1;
+            return;
+        }
+        let Some(mut kept) = flight.kept.take() else { return };
+        kept.waiting = false;
+        let (route, arm, mirror) = (flight.route, flight.arm, flight.mirror);
+        let target = snapshot.forward(route).and_then(|forward| match &forward.mirror {
+            Some(copy) if mirror => Some(&copy.target),
+            _ => forward.targets.get(arm),
+        });
+        let done = match target {
+            Some(target) => self.launch_to(id, target, &kept),
+            None => Err(Fault::NoRoute),
+        };
+        match self.flights.get_mut(id) {
+            Some(flight) => flight.kept = Some(kept),
+            None => self.spare(kept),
+        }
+        match done {
+            Ok(()) => self.sent(Some(id)),
+            Err(fault) => self.fail(id, fault),
+        }
+    }
+
+    fn launch_to(&mut self, id: FlightId, target: &Target, kept: &Kept) -> Result<(), Fault> {
+        let snapshot = self.snapshot.clone();
+        let flight = self.flights.get(id).ok_or(Fault::ShuttingDown)?;
+        let (down, protocol, mirror) = (flight.down, flight.protocol, flight.mirror);
+        let lease = flight.lease;
+        let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
+        let endpoint = self.endpoint_again(id, target, kept)?;
+        let told = cluster.proxy_protocol.is_some();
+        let ends = match self.downs.get(down) {
+            Some(down) if told => Some((down.peer.source, down.peer.local)),
+            _ => None,
+        };
+        let lease = if cluster.ordered || told { Lease::Once } else { lease };
+        let profile = self.downs.get(down).map_or(0, |down| down.profile);
+        let wanted = Wanted { protocol: Some(protocol), profile, lease, ends };
+        let up = self.connection(down, target, endpoint, wanted)?;
+        let full = self
+            .ups
+            .get(up)
+            .is_none_or(|upstream| upstream.out.len() > snapshot.buffers.high && upstream.blocked);
+        if mirror && full {
+            self.unlease(up);
+            return Err(Fault::Overloaded);
+        }
+        if let Some(flight) = self.flights.get_mut(id) {
+            flight.lease = lease;
+        }
+        self.write_kept(id, up, kept)
+    }
+
+    /// The endpoint for one more try: another one than before, if there is one.
+    fn endpoint_again(
+        &mut self,
+        id: FlightId,
+        target: &Target,
+        kept: &Kept,
+    ) -> Result<usize, Fault> {
+        let snapshot = self.snapshot.clone();
+        let flight = self.flights.get(id).ok_or(Fault::ShuttingDown)?;
+        let protocol = flight.protocol;
+        if target.ring.is_none() {
+            let empty = std::mem::take(&mut self.no_metadata);
+            let found = self.choose_endpoint(target, &empty.view(b""), Some(protocol), &kept.tried);
+            self.no_metadata = empty;
+            return found;
+        }
+        // Its keys are needed again, and rarely: it is read again.
+        let mut metadata = Metadata::new(&snapshot.interest);
+        let enabled = snapshot.protocols.get(protocol).ok_or(Fault::ShuttingDown)?;
+        let mut decoder = enabled.codec.decoder(Side::Request);
+        if let Some(down) = self.downs.get(flight.down) {
+            down.peer.keep(&snapshot.facts, &mut metadata);
+            if down.stream {
+                decoder = enabled.codec.stream_decoder();
+            }
+        }
+        if !matches!(decoder.decode(&kept.bytes, &mut metadata), Ok(Step::Head(_))) {
+            metadata.clear();
+        }
+        self.choose_endpoint(target, &metadata.view(&kept.bytes), Some(protocol), &kept.tried)
+    }
+
+    fn write_kept(&mut self, id: FlightId, up: UpId, kept: &Kept) -> Result<(), Fault> {
+        let snapshot = self.snapshot.clone();
+        let flight = self.flights.get_mut(id).ok_or(Fault::ShuttingDown)?;
+        let upstream = self.ups.get_mut(up).ok_or(Fault::UpstreamReset)?;
+        let enabled = snapshot.protocols.get(flight.protocol).ok_or(Fault::ShuttingDown)?;
+        let correlated = enabled.protocol.exchange() == Exchange::Correlated && !upstream.ordered;
+        let hop = Hop {
+            id: correlated.then(|| id.to_wire(enabled.protocol.id_bits())),
+            source: kept.source,
+            secure: kept.secure,
+            request: kept.head.reply_to,
+            ..Hop::neutral(Side::Request)
+        };
+        let (head, body) = kept.bytes.split_at(kept.head.len.min(kept.bytes.len()));
+        let asked = snapshot.forward(flight.route).and_then(|forward| forward.edits.as_ref());
+        let asked = asked.map_or(&[][..], |edits| &edits.request);
+        if upstream.in_flight == 0 {
+            upstream.unwritten = upstream.out.is_empty();
+        }
+        let out = upstream.out.tail(&mut self.spares);
+        let start = out.len();
+        let changed = if asked.is_empty() {
+            enabled.protocol.relay(&kept.head, head, &hop, out);
+            Ok(())
+        } else {
+            changes(asked, &kept.edits, |changes| {
+                enabled.protocol.rewrite(&kept.head, head, &hop, changes, out)
+            })
+        };
+        if changed.is_err() {
+            out.truncate(start);
+            self.unlease(up);
+            return Err(Fault::Unsupported);
+        }
+        out.extend_from_slice(body);
+        upstream.in_flight += 1;
+        upstream.last_active = self.now;
+        flight.up = up;
+        flight.began = self.micros;
+        if upstream.tell_decoder
+            && let Some(decoder) = &mut upstream.decoder
+        {
+            decoder.expect(kept.head.reply_to);
+        }
+        if upstream.ordered && !flight.oneway {
+            upstream.expected.push_back(Expected::Flight(id));
+        }
+        let (cluster, endpoint) = (upstream.cluster, upstream.endpoint);
+        if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(endpoint)) {
+            state.in_flight += 1;
+        }
+        self.mark_up(up);
+        Ok(())
+    }
+
+    /// Sends a copy of a whole request where its route's copies go. What becomes of it is
+    /// nobody's concern, and it costs nobody anything but time: where it cannot go
+    /// at once, it does not.
+    pub(super) fn mirror(&mut self, id: FlightId) {
+        let Some(flight) = self.flights.get(id) else { return };
+        let Some(original) = &flight.kept else { return };
+        let mut kept = self.kept.pop().unwrap_or_default();
+        kept.head = original.head;
+        (kept.source, kept.secure) = (original.source, original.secure);
+        kept.bytes = self.spares.take();
+        kept.bytes.extend_from_slice(&original.bytes);
+        kept.edits = self.spares.take();
+        kept.edits.extend_from_slice(&original.edits);
+        kept.whole = true;
+        let deadline = self.now.saturating_add(flight.timeout);
+        let copy = Flight {
+            down: Key::nobody(),
+            up: Key::nobody(),
+            lane: u64::MAX,
+            kept: Some(kept),
+            copy: Vec::new(),
+            edits: Vec::new(),
+            note: Vec::new(),
+            started: self.now,
+            began: self.micros,
+            deadline,
+            total: deadline,
+            per_try: 0,
+            limit: u64::MAX,
+            sent: false,
+            replying: false,
+            last: false,
+            upstream_last: false,
+            outcome: None,
+            mirror: true,
+            ..*flight
+        };
+        self.earliest_flight = self.earliest_flight.min(deadline);
+        let copy = self.flights.insert(copy);
+        self.mirroring += 1;
+        self.counters.mirrored += 1;
+        self.launch(copy);
+    }
+}
