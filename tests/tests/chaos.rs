@@ -1,6 +1,7 @@
 //! Servers that die, stand still, crawl and flap under load, for each way of exchanging
 //! messages. Without retries every request ends exactly once, within its deadline, with its
-//! own reply or with a native error, and once the trouble is over all goes well again.
+//! own reply or with a native error, and once the trouble is over all goes well again. With
+//! retries of requests that may be sent twice, no client ever sees an error.
 
 use std::time::Duration;
 
@@ -61,6 +62,59 @@ fn http2_without_retries() {
 #[test]
 fn grpc_without_retries() {
     without_retries(&GRPC);
+}
+
+/// Where the codec says which requests may be sent twice. Tries and deadline are far
+/// longer than anything takes here, but for what a server in trouble does not answer.
+const CAREFUL: Policies = Policies {
+    cluster: "retry-budget = { percent = 100, burst = 100000 }",
+    route: r#"retry = { attempts = 6, on = ["connect-failure", "reset", "timeout", "unavailable"], per-try = "1500ms" }"#,
+    timeout: Duration::from_secs(30),
+};
+
+/// Where only the route can say that.
+const TOLD: Policies = Policies {
+    route: r#"retry = { attempts = 6, on = ["connect-failure", "reset", "timeout", "unavailable"], per-try = "1500ms", idempotent = true }"#,
+    ..CAREFUL
+};
+
+fn with_retries(kind: &'static Kind, policies: Policies) {
+    let Some(mut story) = Story::begin(kind, policies) else { return };
+    suffer(&mut story);
+    let (count, figures) = story.end();
+    count.assert_perfect();
+    assert!(figures["requests_retried_total"] > 0, "{}: no trouble: {figures:?}", kind.name);
+}
+
+#[test]
+fn redis_with_retries() {
+    with_retries(&REDIS, CAREFUL);
+}
+
+#[test]
+fn http_with_retries() {
+    with_retries(&HTTP, CAREFUL);
+}
+
+#[test]
+fn http2_with_retries() {
+    with_retries(&HTTP2, CAREFUL);
+}
+
+#[test]
+fn dubbo_with_retries() {
+    with_retries(&DUBBO, TOLD);
+}
+
+#[test]
+fn thrift_with_retries() {
+    with_retries(&THRIFT, TOLD);
+}
+
+/// Calls have bodies, which are kept until they are answered.
+#[test]
+fn grpc_with_retries() {
+    with_retries(&GRPC, TOLD);
 }
 
 /// A session ends with its broker, and its client gets on with another; one whose broker

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::dialect::{Dialect, Heard};
 
 /// Between two requests of one client: the load is steady, and leaves the machine some room.
-const PACE: Duration = Duration::from_millis(4);
+const PACE: Duration = Duration::from_millis(5);
 
 /// How long a client reads before it looks about.
 const GLANCE: Duration = Duration::from_millis(50);
