@@ -9,10 +9,12 @@
 //!
 //! Read on: `docs/architecture.md` walks a message through the files.
 
+pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod edit;
 pub mod engine;
+pub mod guard;
 pub mod health;
 pub mod limit;
 pub mod policy;

@@ -11,8 +11,8 @@ use polyport_codecs::{Codec, Interest, Limits, Probe, Protocol, Slot};
 use polyport_router::{Split, Table};
 
 use crate::edit::{Edits, Reply};
+use crate::guard::{Access, Guard};
 use crate::health::Health;
-use crate::limit::Limit;
 use crate::policy::mirror::Mirror;
 use crate::policy::retry::{Retry, RetryBudget};
 use crate::tls::client::ClientTls;
@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub protocols: Vec<Enabled>,
     /// Where the figures can be asked for, config section `[admin]`.
     pub admin: Option<SocketAddr>,
+    /// Who may come where no route says so, and where denials are told.
+    pub access: Access,
 }
 
 impl Snapshot {
@@ -217,8 +219,8 @@ pub struct Forward {
     pub timeout: Option<Duration>,
     /// What is changed in requests and their replies.
     pub edits: Option<Arc<Edits>>,
-    /// How often it may be taken.
-    pub limit: Option<Arc<Limit>>,
+    /// What messages have to pass first.
+    pub guard: Option<Arc<Guard>>,
     /// When a request is tried again.
     pub retry: Option<Arc<Retry>>,
     /// Where copies of requests go.

@@ -13,6 +13,7 @@ use super::decode::STREAMS;
 use super::{Explain, load};
 use crate::config::FACTS;
 use crate::edit::Edit;
+use crate::guard::Guard;
 use crate::snapshot::{Action, Snapshot};
 
 /// Routes that are shown before the one that matches, at most.
@@ -110,6 +111,9 @@ fn as_text(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
     let routes = snapshot.routes.routes();
     let matched = verdicts.last().filter(|last| last.failed.is_none());
     match matched.and_then(|last| routes.get(last.route)) {
+        None if snapshot.access.deny => {
+            lines.push("no route matches: denied, as [access] default is \"deny\"".into());
+        }
         None => lines.push("no route matches: the message is answered with an error".into()),
         Some(route) => {
             lines.push(format!("route \"{}\"", route.name));
@@ -145,8 +149,8 @@ fn as_text(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
                         ));
                     }
                     lines.push(format!("  timeout {timeout:?}"));
-                    if let Some(limit) = &forward.limit {
-                        lines.push(format!("  limit {limit}"));
+                    if let Some(guard) = &forward.guard {
+                        lines.extend(guarded(guard, view));
                     }
                     if let Some(retry) = &forward.retry {
                         lines.push(format!("  retry {retry}"));
@@ -188,6 +192,24 @@ fn as_text(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
     lines.join("\n")
 }
 
+/// Whether the route's own rule lets the message pass.
+fn let_in(guard: &Guard, view: &View<'_>) -> bool {
+    let mut asked = guard.only.iter().flat_map(|only| &only.predicates);
+    asked.all(|predicate| predicate.holds(view))
+}
+
+/// What stands before a route's clusters, a line each.
+fn guarded(guard: &Guard, view: &View<'_>) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(only) = &guard.only {
+        let verdict = if let_in(guard, view) { "it is" } else { "it is not: denied" };
+        lines.push(format!("  only where {only}: {verdict}"));
+    }
+    lines.extend(guard.limits.0.iter().map(|limit| format!("  limit {limit}")));
+    lines.extend(guard.faults.iter().map(|fault| format!("  fault: {fault}")));
+    lines
+}
+
 fn as_json(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String {
     let routes = snapshot.routes.routes();
     let matched = verdicts.last().filter(|last| last.failed.is_none());
@@ -224,19 +246,29 @@ fn as_json(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
         Action::Forward(forward) => Some(forward),
         _ => None,
     });
+    let guard = forward.and_then(|forward| forward.guard.as_deref());
     let edits = forward.and_then(|forward| forward.edits.as_deref());
     let keys =
         |edits: &[Edit]| -> Vec<String> { edits.iter().map(|edit| edit.key.to_string()).collect() };
     json!({
         "route": route.map(|route| &route.name),
-        "denied": route.is_some_and(|route| matches!(route.then, Action::Deny)),
+        "denied": match route.map(|route| &route.then) {
+            None => snapshot.access.deny,
+            Some(Action::Deny) => true,
+            Some(Action::Respond(_)) => false,
+            Some(Action::Forward(_)) => guard.is_some_and(|guard| !let_in(guard, view)),
+        },
+        "only": guard.and_then(|guard| guard.only.as_ref()).map(ToString::to_string),
+        "faults": guard.map_or(&[][..], |guard| &guard.faults).iter().map(ToString::to_string)
+            .collect::<Vec<_>>(),
         "answered": route.and_then(|route| match &route.then {
             Action::Respond(reply) => Some(reply.status),
             _ => None,
         }),
         "request": edits.map(|edits| keys(&edits.request)).unwrap_or_default(),
         "response": edits.map(|edits| keys(&edits.response)).unwrap_or_default(),
-        "limit": forward.and_then(|forward| forward.limit.as_ref()).map(ToString::to_string),
+        "limit": guard.filter(|guard| !guard.limits.0.is_empty())
+            .map(|guard| guard.limits.to_string()),
         "retry": forward.and_then(|forward| forward.retry.as_ref()).map(ToString::to_string),
         "mirror": forward.and_then(|forward| forward.mirror.as_ref()).map(ToString::to_string),
         "why": why,

@@ -5,9 +5,12 @@
 //! [`reader`] walks a table and notes what nobody asked for. Each section has a file:
 //! [`listeners`], [`clusters`], [`routes`] with [`matchers`], [`settings`].
 
+mod access;
 mod clusters;
 mod diagnostic;
 mod edits;
+mod faults;
+mod limits;
 mod listeners;
 mod matchers;
 mod reader;
@@ -95,12 +98,15 @@ pub fn compile_with(
     }
     let clusters = clusters::read(&mut root, registry, &mut interest, resolve, &request_defaults);
     let routes = routes::read(&mut root, registry, &clusters, &mut interest);
-    root.finish(&["workers", "listener", "cluster", "route", "defaults", "limits", "admin"]);
+    root.finish(&[
+        "workers", "listener", "cluster", "route", "defaults", "limits", "admin", "access",
+    ]);
 
     if listeners.is_empty() && !source.failed() {
         let help = "add [[listener]] with address = \"0.0.0.0:7000\"";
         source.error(0..0, "no listener: nothing would be served".into(), Some(help.into()));
     }
+    let access = access::read(&mut root, &routes.routes, &routes.silent);
     let table = Table::compile(routes.routes);
     for shadow in table.shadowed() {
         let (Some(span), Some(by)) =
@@ -153,6 +159,7 @@ pub fn compile_with(
         buffers,
         protocols,
         admin,
+        access,
     };
     Ok((snapshot, source.finish()))
 }

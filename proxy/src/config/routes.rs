@@ -22,6 +22,8 @@ pub(super) struct Routes {
     pub(super) routes: Vec<Route<Action>>,
     pub(super) spans: Vec<Range<usize>>,
     pub(super) used: BTreeSet<usize>,
+    /// By route: its denials are told to nobody.
+    pub(super) silent: Vec<bool>,
 }
 
 pub(super) fn read(
@@ -30,12 +32,13 @@ pub(super) fn read(
     clusters: &Clusters,
     interest: &mut Interest,
 ) -> Routes {
-    let mut all = Routes { routes: Vec::new(), spans: Vec::new(), used: BTreeSet::new() };
+    let mut all =
+        Routes { routes: Vec::new(), spans: Vec::new(), used: BTreeSet::new(), silent: Vec::new() };
     let mut names = BTreeSet::new();
     for section in root.sections("route", "[[route]]") {
         section.finish(&[
             "name", "match", "to", "timeout", "sticky", "deny", "limit", "request", "response",
-            "redirect", "respond", "retry", "mirror",
+            "redirect", "respond", "retry", "mirror", "fault", "only", "audit",
         ]);
         let name = section.string("name");
         let span = name.as_ref().map_or(section.span.clone(), |(_, span)| span.clone());
@@ -65,6 +68,7 @@ pub(super) fn read(
                 name.map_or_else(|| format!("route {}", all.routes.len() + 1), |n| n.0.into());
             all.routes.push(Route { name, when, then: Action::Respond(Arc::new(reply)) });
             all.spans.push(span);
+            all.silent.push(section.boolean("audit") == Some(false));
             continue;
         }
         if deny {
@@ -99,6 +103,7 @@ pub(super) fn read(
                 name.map_or_else(|| format!("route {}", all.routes.len() + 1), |n| n.0.into());
             all.routes.push(Route { name, when, then });
             all.spans.push(span);
+            all.silent.push(section.boolean("audit") == Some(false));
         }
     }
     all
@@ -106,7 +111,9 @@ pub(super) fn read(
 
 /// Complains of what only routes that send somewhere have.
 fn useless(section: &Reader<'_, '_>, what: &str) {
-    for key in ["request", "response", "timeout", "sticky", "limit", "retry", "mirror"] {
+    for key in
+        ["request", "response", "timeout", "sticky", "limit", "retry", "mirror", "fault", "only"]
+    {
         if let Some(value) = section.get(key) {
             let message = format!("{what} has no use for `{key}`");
             section.source.error(value.span(), message, Some("remove this".into()));
@@ -148,14 +155,14 @@ fn forward(
     let sticky = section.string("sticky").and_then(|(key, span)| {
         known_key(section.source, registry, None, key, span).then(|| interest.add(key))
     });
-    let (timeout, limit) = (section.duration("timeout"), section.rate("limit"));
-    let limit = limit.map(Arc::new);
+    let timeout = section.duration("timeout");
+    let guard = super::access::guard(section, registry, interest).map(Arc::new);
     let retry = retry::retry(section, registry).map(Arc::new);
     let mirror = retry::mirror(section, clusters, keyed).map(Arc::new);
     if let Some(mirror) = &mirror {
         used.insert(mirror.target.cluster);
     }
-    Some(Forward { split, targets, sticky, timeout, edits: None, limit, retry, mirror })
+    Some(Forward { split, targets, sticky, timeout, edits: None, guard, retry, mirror })
 }
 
 /// A cluster, perhaps only some endpoints of it, and its weight. `keys`: what a table may

@@ -1,5 +1,6 @@
 //! What a config may say, and what is said of one that may not.
 
+mod guard;
 mod refusals;
 
 use super::*;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::reader::{Reader, integer};
-use crate::limit::Limit;
 
 impl Reader<'_, '_> {
     /// `"800ms"`, `"5s"`, `"1m"`, `"2h"`.
@@ -17,30 +16,6 @@ impl Reader<'_, '_> {
             self.source.error(span, format!("`{text}` is no duration"), Some(help.into()));
         }
         found
-    }
-
-    /// `"100/s"`, or `{ rate = "100/s", burst = 20 }`.
-    pub(super) fn rate(&self, key: &str) -> Option<Limit> {
-        let value = self.get(key)?;
-        let (text, span, burst) = match value.get_ref() {
-            DeValue::Table(table) => {
-                let limit = Reader::new(self.source, table, value.span(), "a limit");
-                limit.finish(&["rate", "burst"]);
-                let (text, span) = limit.required("rate", "\"100/s\"")?;
-                (text, span, limit.integer("burst", 1..=1 << 32))
-            }
-            _ => {
-                let (text, span) = self.string(key)?;
-                (text, span, None)
-            }
-        };
-        let found = rate(text);
-        if found.is_none() {
-            let help = "write a number and a time: \"100/s\", \"5/m\" or \"1000/h\"";
-            self.source.error(span, format!("`{text}` is no rate"), Some(help.into()));
-        }
-        let (count, per) = found?;
-        Some(Limit::new(count, per, burst.unwrap_or(count)))
     }
 
     /// `"64KiB"`, `"8MiB"`, or a number of bytes.
@@ -66,7 +41,7 @@ fn split(text: &str) -> Option<(u64, &str)> {
 }
 
 /// How many in how many microseconds.
-fn rate(text: &str) -> Option<(u64, u64)> {
+pub(super) fn rate(text: &str) -> Option<(u64, u64)> {
     let (count, per) = text.split_once('/')?;
     let per = match per.trim() {
         "s" => 1_000_000,
@@ -90,7 +65,7 @@ fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(number.checked_mul(factor).filter(|ms| (1..1 << 45).contains(ms))?))
 }
 
-fn size(text: &str) -> Option<u64> {
+pub(super) fn size(text: &str) -> Option<u64> {
     let (number, unit) = split(text)?;
     let shift = match unit {
         "B" => 0,

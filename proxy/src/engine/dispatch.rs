@@ -6,10 +6,14 @@ use std::sync::Arc;
 use polyport_codecs::{
     After, Answer, Body, Exchange, Fault, Head, Hop, Kind, Lease, ReplyTo, Side,
 };
+use polyport_router::Route;
 use rand::Rng;
 
+use super::guard::{Denied, Stop};
 use super::pool::Wanted;
-use super::state::{Dialogue, DownId, DownState, Expected, Flight, FlightId, Lane, UpId, UpMode};
+use super::state::{
+    ConnId, Dialogue, DownId, DownState, Expected, Flight, FlightId, Lane, UpId, UpMode,
+};
 use super::{Engine, Tapped};
 use crate::edit::{Reply, changes, render};
 use crate::snapshot::{Action as RouteAction, Forward};
@@ -34,6 +38,8 @@ struct Chosen {
     timeout: Option<std::time::Duration>,
     /// The values that its route's changes have, to the request and to its reply.
     edits: (Vec<u8>, Vec<u8>),
+    /// Bytes a second of its body and its reply; 0: as fast as they come.
+    pace: u64,
 }
 
 /// Why a message goes nowhere.
@@ -42,6 +48,21 @@ enum Nowhere {
     Fault(Fault),
     /// With an answer of the route's own, already rendered: status, headers, body.
     Answer(Arc<Reply>, Vec<u8>),
+    /// Its connection is reset.
+    Reset,
+    /// Not yet.
+    Wait,
+}
+
+impl From<Stop> for Nowhere {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Refused(fault) => Self::Fault(fault),
+            Stop::Answer(reply) => Self::Answer(reply, Vec::new()),
+            Stop::Reset => Self::Reset,
+            Stop::Wait => Self::Wait,
+        }
+    }
 }
 
 impl From<Fault> for Nowhere {
@@ -110,13 +131,28 @@ impl Engine {
             return Passed::Parked;
         }
 
-        let Chosen { up, lease, route, arm, timeout, edits } =
+        let Chosen { up, lease, route, arm, timeout, edits, pace } =
             if let (true, Some(up)) = (on_held, down.held) {
+                if let Err(fault) = self.permit_held(id, buf) {
+                    self.counters.faults += 1;
+                    self.refuse(id, protocol, head, message, fault);
+                    // What was begun on the held connection must not be completed without
+                    // this message: it ends with the client's connection.
+                    self.stop_reading(id);
+                    return NOWHERE;
+                }
                 let edits = (Vec::new(), Vec::new());
-                Chosen { up, lease, route: usize::MAX, arm: 0, timeout: None, edits }
+                let (route, timeout) = (usize::MAX, None);
+                Chosen { up, lease, route, arm: 0, timeout, edits, pace: 0 }
             } else {
                 match self.choose(id, head, buf, lease, protocol) {
                     Ok(chosen) => chosen,
+                    Err(Nowhere::Wait) => return Passed::Parked,
+                    Err(Nowhere::Reset) => {
+                        self.counters.faults += 1;
+                        self.reset_down(id);
+                        return NOWHERE;
+                    }
                     Err(Nowhere::Answer(reply, values)) => {
                         self.counters.local += 1;
                         self.answer(id, protocol, head, &reply, &values);
@@ -140,7 +176,13 @@ impl Engine {
             return Passed::Parked;
         }
         self.counters.requests += 1;
-        let Some(down) = self.downs.get_mut(id) else { return NOWHERE };
+        if upstream.pace.is_on() || pace > 0 {
+            self.set_pace(ConnId::Up(up), pace);
+        }
+        let (Some(down), Some(upstream)) = (self.downs.get_mut(id), self.ups.get_mut(up)) else {
+            return NOWHERE;
+        };
+        down.fate = None;
         let oneway = head.kind == Kind::Oneway;
         let request = timeout.unwrap_or(snapshot.timeouts.request).as_millis() as u64;
         let may_wait = matches!(lease, Lease::Session)
@@ -182,6 +224,7 @@ impl Engine {
             upstream_last: false,
             outcome: None,
             began: self.micros,
+            pace,
             plain_body: enabled.protocol.needs_plain_body(head.reply_to),
             copy: Vec::new(),
             edits: edits.1,
@@ -297,6 +340,7 @@ impl Engine {
             if head.patience > 0 {
                 self.look_by(self.now + u64::from(head.patience));
             }
+            self.pace_session(id, up, pace);
             // From here on nobody pairs replies with requests: this one has ended well.
             self.mark_up(up);
             self.forget_flight(flight);
@@ -342,9 +386,12 @@ impl Engine {
             view,
         };
         let chosen = match found {
-            None => Err(Fault::NoRoute.into()),
+            None => Err(self.unrouted(id, &view).into()),
             Some((at, route)) => match &route.then {
-                RouteAction::Deny => Err(Fault::Denied.into()),
+                RouteAction::Deny => {
+                    self.denied(id, found, Denied::Rule, &view);
+                    Err(Fault::Denied.into())
+                }
                 RouteAction::Respond(reply) => {
                     let mut values = self.spares.take();
                     for (_, template) in &reply.headers {
@@ -359,14 +406,21 @@ impl Engine {
                     Err(Nowhere::Answer(reply.clone(), values))
                 }
                 RouteAction::Forward(forward) => self
-                    .connection_for(
-                        id,
-                        forward,
-                        &view,
-                        Wanted { protocol: Some(protocol), profile, lease, ends: None },
-                        &mut tapped,
-                    )
-                    .map(|(up, lease, arm)| {
+                    .pass_guard(id, (at, route), forward, &view)
+                    .map_err(Nowhere::from)
+                    .and_then(|pace| {
+                        let lease = match lease {
+                            // A pace is one exchange's, so its connection is too.
+                            Lease::Shared if pace > 0 => Lease::Once,
+                            lease => lease,
+                        };
+                        let wanted =
+                            Wanted { protocol: Some(protocol), profile, lease, ends: None };
+                        let (up, lease, arm) =
+                            self.connection_for(id, forward, &view, wanted, &mut tapped)?;
+                        Ok((up, lease, arm, pace))
+                    })
+                    .map(|(up, lease, arm, pace)| {
                         let mut edits = (Vec::new(), Vec::new());
                         if let Some(asked) = &forward.edits {
                             if !asked.request.is_empty() {
@@ -378,12 +432,14 @@ impl Engine {
                                 render(&asked.response, &view, &mut edits.1);
                             }
                         }
-                        Chosen { up, lease, route: at, arm, timeout: forward.timeout, edits }
-                    })
-                    .map_err(Nowhere::Fault),
+                        let timeout = forward.timeout;
+                        Chosen { up, lease, route: at, arm, timeout, edits, pace }
+                    }),
             },
         };
-        if let Some(tap) = &self.tap {
+        if let Some(tap) = &self.tap
+            && !matches!(chosen, Err(Nowhere::Wait))
+        {
             tapped.fault = match &chosen {
                 Err(Nowhere::Fault(fault)) => Some(*fault),
                 _ => None,
@@ -392,8 +448,25 @@ impl Engine {
         }
         if let Some(down) = self.downs.get_mut(id) {
             down.metadata = Some(metadata);
+            if !matches!(chosen, Ok(_) | Err(Nowhere::Wait)) {
+                down.fate = None;
+            }
         }
         chosen
+    }
+
+    /// What stands before a route's clusters; the pace that its messages then have.
+    fn pass_guard(
+        &mut self,
+        id: DownId,
+        route: (usize, &Route<RouteAction>),
+        forward: &Forward,
+        view: &polyport_codecs::View<'_>,
+    ) -> Result<u64, Stop> {
+        match &forward.guard {
+            None => Ok(0),
+            Some(guard) => self.check(id, route, guard, view).map(|fate| fate.pace),
+        }
     }
 
     fn connection_for(
@@ -404,9 +477,6 @@ impl Engine {
         wanted: Wanted,
         tapped: &mut Tapped<'_>,
     ) -> Result<(UpId, Lease, usize), Fault> {
-        if forward.limit.as_ref().is_some_and(|limit| !limit.take(self.micros)) {
-            return Err(Fault::Overloaded);
-        }
         let snapshot = self.snapshot.clone();
         let arm = match forward.sticky.and_then(|slot| view.get(slot)) {
             _ if forward.targets.len() == 1 => 0,
@@ -466,19 +536,37 @@ impl Engine {
             view,
         };
         let wanted = Wanted { protocol: None, profile: 0, lease: Lease::Session, ends: None };
-        let joined = match found.map(|(_, route)| &route.then) {
-            Some(RouteAction::Forward(forward)) => {
-                self.connection_for(id, forward, &view, wanted, &mut tapped)
+        let joined = match found.map(|(at, route)| (at, route, &route.then)) {
+            Some((at, route, RouteAction::Forward(forward))) => self
+                .pass_guard(id, (at, route), forward, &view)
+                .map_err(Nowhere::from)
+                .and_then(|pace| {
+                    let (up, ..) = self.connection_for(id, forward, &view, wanted, &mut tapped)?;
+                    Ok((up, pace))
+                }),
+            Some((_, _, RouteAction::Deny)) => {
+                self.denied(id, found, Denied::Rule, &view);
+                Err(Fault::Denied.into())
             }
-            Some(RouteAction::Deny | RouteAction::Respond(_)) => Err(Fault::Denied),
-            None => Err(Fault::NoRoute),
+            Some((_, _, RouteAction::Respond(_))) => Err(Fault::Denied.into()),
+            None => Err(self.unrouted(id, &view).into()),
         };
+        if matches!(joined, Err(Nowhere::Wait)) {
+            if let Some(down) = self.downs.get_mut(id) {
+                down.metadata = Some(metadata);
+                down.parked = true;
+            }
+            return false;
+        }
         if let Some(tap) = &self.tap {
-            tapped.fault = joined.as_ref().err().copied();
+            tapped.fault = match &joined {
+                Err(Nowhere::Fault(fault)) => Some(*fault),
+                _ => None,
+            };
             tap(&tapped);
         }
         match joined {
-            Ok((up, ..)) => {
+            Ok((up, pace)) => {
                 if let Some(upstream) = self.ups.get_mut(up) {
                     upstream.mode = UpMode::Session(id);
                     upstream.draining = true;
@@ -486,8 +574,14 @@ impl Engine {
                 if let Some(down) = self.downs.get_mut(id) {
                     down.metadata = Some(metadata);
                     down.state = DownState::Session(up);
+                    down.fate = None;
                 }
+                self.pace_session(id, up, pace);
                 true
+            }
+            Err(Nowhere::Reset) => {
+                self.reset_down(id);
+                false
             }
             Err(_) => {
                 self.close_down(id);

@@ -64,6 +64,8 @@ impl Engine {
             input: Vec::new(),
             need: 0,
             parked_head: None,
+            fate: None,
+            pace: Default::default(),
             parked: false,
             resuming: false,
             read_paused: false,
@@ -115,6 +117,10 @@ impl Engine {
     pub(super) fn received_down(&mut self, id: DownId, bytes: &[u8], net: &mut dyn Net) {
         let Some(down) = self.downs.get_mut(id) else { return };
         down.last_read = self.now;
+        if down.pace.is_on() {
+            self.charge(ConnId::Down(id), bytes.len());
+        }
+        let Some(down) = self.downs.get_mut(id) else { return };
         if down.input.is_empty() {
             down.message_since = self.now;
             let taken = self.run_down(id, bytes, net);
@@ -250,9 +256,12 @@ impl Engine {
             return;
         }
         match head.body {
-            Body::None => self.sent(flight),
+            Body::None => return self.sent(flight),
             Body::Length(left) => down.state = DownState::Body { left, to, flight },
             Body::Steps => down.state = DownState::Steps { to, flight },
+        }
+        if let Some(flight) = flight {
+            self.pace_body(id, flight);
         }
     }
 

@@ -7,7 +7,7 @@ use super::Engine;
 use super::buffer::Spares;
 use super::observe::Seen;
 use super::pool::Party;
-use super::state::{DownId, DownState, Downstream, Flight, FlightId, Lane, UpId, UpMode};
+use super::state::{ConnId, DownId, DownState, Downstream, Flight, FlightId, Lane, UpId, UpMode};
 
 impl Engine {
     /// Takes a request out of all books; the caller sees to its answer.
@@ -48,9 +48,12 @@ impl Engine {
             };
             self.earliest_flight = self.earliest_flight.min(flight.deadline);
         }
-        let oneway = flight.oneway;
+        let (down, oneway, paced) = (flight.down, flight.oneway, flight.pace > 0);
         if first && flight.kept.is_some() {
             self.whole(id);
+        }
+        if paced {
+            self.set_pace(ConnId::Down(down), 0);
         }
         if oneway {
             self.counters.oneways += 1;

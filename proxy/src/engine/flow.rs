@@ -42,12 +42,14 @@ impl Engine {
     /// Whether bytes of this connection are wanted now.
     pub fn wants_read(&self, conn: ConnId) -> bool {
         match conn {
-            ConnId::Down(id) => self
-                .downs
-                .get(id)
-                .is_some_and(|down| !down.parked && !down.read_paused && !down.eof),
+            ConnId::Down(id) => self.downs.get(id).is_some_and(|down| {
+                !down.parked && !down.read_paused && !down.eof && !down.pace.is_resting()
+            }),
             ConnId::Up(id) => self.ups.get(id).is_some_and(|upstream| {
-                !upstream.paused && !upstream.eof && upstream.phase == UpPhase::Ready
+                !upstream.paused
+                    && !upstream.eof
+                    && upstream.phase == UpPhase::Ready
+                    && !upstream.pace.is_resting()
             }),
         }
     }

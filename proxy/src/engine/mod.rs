@@ -11,16 +11,20 @@
 //! Read on, along a request's way: [`downstream`] (bytes to heads), [`dispatch`]
 //! (heads to an upstream connection), [`pool`] (which connection), [`upstream`]
 //! (replies), [`finish`] (the one place where a request ends), [`flow`] (who is
-//! not read while whom), [`sweep`] (deadlines).
+//! not read while whom), [`sweep`] (deadlines). Beside it: [`guard`] (who may pass),
+//! [`fault`] and [`pace`] (what goes wrong on purpose).
 
 pub mod buffer;
 mod counters;
 mod dispatch;
 mod downstream;
+mod fault;
 mod finish;
 mod flow;
+mod guard;
 mod launch;
 mod observe;
+mod pace;
 mod peer;
 mod pool;
 mod retry;
@@ -46,6 +50,8 @@ pub use counters::Counters;
 pub use peer::{Handed, Peer, TlsFacts, Way};
 
 use buffer::Spares;
+use fault::Sleeper;
+use guard::Auditor;
 use launch::Kept;
 use pool::{EndpointState, ProfileState};
 use slab::Slab;
@@ -75,6 +81,8 @@ pub enum Action {
     Connect(UpId, SocketAddr),
     /// Shut our end for writing.
     Shut(ConnId),
+    /// Close so that the peer sees a reset; [`Action::Close`] follows.
+    Reset(ConnId),
     /// Close and forget; nothing more is said of this connection.
     Close(ConnId),
     /// Read again, since [`Engine::wants_read`] may have changed.
@@ -123,6 +131,9 @@ pub struct Engine {
     dirty: Vec<ConnId>,
     resume: Vec<DownId>,
     handed: Vec<Handed>,
+    /// Who waits for a time of its own.
+    sleepers: BinaryHeap<Sleeper>,
+    auditor: Auditor,
     actions: Vec<Action>,
     spares: Spares,
     /// For replies, of which nobody asks any key.
@@ -166,6 +177,8 @@ impl Engine {
             dirty: Vec::new(),
             resume: Vec::new(),
             handed: Vec::new(),
+            sleepers: BinaryHeap::new(),
+            auditor: Auditor::new(&snapshot.access.audit),
             actions: Vec::new(),
             spares: Spares::default(),
             no_metadata: Metadata::default(),

@@ -272,6 +272,7 @@ impl Engine {
             blocked: false,
             dirty: false,
             paused: false,
+            pace: Default::default(),
             holding_back: Vec::new(),
             ordered: cluster.ordered
                 || matches!(self.exchange_of(wanted.protocol), Some(Exchange::Ordered { .. })),

@@ -5,6 +5,7 @@
 
 use polyport_codecs::{After, Body, Fault, Head, Hop, Kind, Outcome, Side, Step};
 
+use super::guard::{Denied, Stop};
 use super::state::{DownId, DownState, UpId, UpState, Upstream};
 use super::{Engine, Net, Tapped};
 use crate::edit::{changes, render};
@@ -51,14 +52,39 @@ impl Engine {
         if rest.is_empty() {
             return None;
         }
-        let Step::Head(head) = self.step(id, rest)? else { return None };
-        self.counters.messages += 1;
+        let head = match self.downs.get_mut(id)?.parked_head.take() {
+            Some(head) => head,
+            None => match self.step(id, rest)? {
+                Step::Head(head) => head,
+                _ => return None,
+            },
+        };
         let message = rest.get(..head.len).unwrap_or_default();
         let mut changed = self.spares.take();
         let verdict = match head.kind {
             Kind::Request | Kind::Oneway => self.judge(id, &head, message, &mut changed),
             _ => Ok(()),
         };
+        let verdict = match verdict {
+            Ok(()) => Ok(()),
+            Err(Stop::Refused(fault)) => Err(fault),
+            // No session's protocol has answers of a route's own.
+            Err(Stop::Answer(_)) => Err(Fault::Unsupported),
+            Err(Stop::Reset) => {
+                self.counters.faults += 1;
+                self.spares.give(changed);
+                self.reset_down(id);
+                return Some(head.len);
+            }
+            Err(Stop::Wait) => {
+                self.spares.give(changed);
+                let down = self.downs.get_mut(id)?;
+                down.parked_head = Some(head);
+                down.parked = true;
+                return None;
+            }
+        };
+        self.counters.messages += 1;
         if let Some(dialogue) = self.downs.get_mut(id).and_then(|down| down.dialogue.as_mut()) {
             dialogue.dropping = verdict.is_err();
             match head.body {
@@ -80,27 +106,42 @@ impl Engine {
     }
 
     /// Whether a message may pass: by the route of each thing that it is about. One that no
-    /// route matches passes, as its session was let in. Where a route changes it,
-    /// `changed` is what passes in its stead.
+    /// route matches passes, as its session was let in, unless what is not allowed is
+    /// denied. Where a route changes it, `changed` is what passes in its stead. Faults are
+    /// drawn once, by the first of its routes.
     fn judge(
         &mut self,
         id: DownId,
         head: &Head,
         message: &[u8],
         changed: &mut Vec<u8>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Stop> {
         let snapshot = self.snapshot.clone();
+        let gone = || Stop::Refused(Fault::ShuttingDown);
+        let mut first = true;
         loop {
-            let down = self.downs.get_mut(id).ok_or(Fault::ShuttingDown)?;
+            let down = self.downs.get_mut(id).ok_or_else(gone)?;
             let protocol = down.protocol.and_then(|at| snapshot.protocols.get(at));
-            let Some(metadata) = down.metadata.take() else { return Err(Fault::ShuttingDown) };
+            let metadata = down.metadata.take().ok_or_else(gone)?;
             let view = metadata.view(message);
             let found = snapshot.routes.choose(&view);
-            let verdict = match found.map(|(_, route)| &route.then) {
-                Some(RouteAction::Deny | RouteAction::Respond(_)) => Err(Fault::Denied),
-                Some(RouteAction::Forward(forward)) => match &forward.limit {
-                    Some(limit) if !limit.take(self.micros) => Err(Fault::Overloaded),
-                    _ => match (&forward.edits, protocol) {
+            let verdict = match found.map(|(at, route)| (at, route, &route.then)) {
+                Some((_, _, RouteAction::Deny)) => {
+                    self.denied(id, found, Denied::Rule, &view);
+                    Err(Stop::Refused(Fault::Denied))
+                }
+                Some((_, _, RouteAction::Respond(_))) => Err(Stop::Refused(Fault::Denied)),
+                Some((at, route, RouteAction::Forward(forward))) => {
+                    let passed = match &forward.guard {
+                        None => Ok(()),
+                        Some(guard) if first => {
+                            self.check(id, (at, route), guard, &view).map(|_| ())
+                        }
+                        Some(guard) => {
+                            self.permit(id, (at, route), guard, &view).map_err(Stop::Refused)
+                        }
+                    };
+                    passed.and_then(|()| match (&forward.edits, protocol) {
                         (Some(edits), Some(enabled))
                             if !edits.request.is_empty() && changed.is_empty() =>
                         {
@@ -111,25 +152,36 @@ impl Engine {
                                 enabled.protocol.rewrite(head, message, &hop, changes, changed)
                             });
                             self.spares.give(values);
-                            done.map_err(|_| Fault::Unsupported)
+                            done.map_err(|_| Stop::Refused(Fault::Unsupported))
                         }
                         _ => Ok(()),
-                    },
-                },
+                    })
+                }
+                None if snapshot.access.deny => Err(Stop::Refused(self.unrouted(id, &view))),
                 None => Ok(()),
             };
-            if let Some(tap) = &self.tap {
+            first = false;
+            let fault = match &verdict {
+                Err(Stop::Refused(fault)) => Some(*fault),
+                _ => None,
+            };
+            if let Some(tap) = &self.tap
+                && !matches!(verdict, Err(Stop::Wait))
+            {
                 tap(&Tapped {
                     protocol: protocol.map_or("tcp", |enabled| enabled.protocol.name()),
                     kind: head.kind,
                     route: found.map(|(_, route)| route.name.as_str()),
                     cluster: None,
                     endpoint: None,
-                    fault: verdict.err(),
+                    fault,
                     view,
                 });
             }
-            let down = self.downs.get_mut(id).ok_or(Fault::ShuttingDown)?;
+            let down = self.downs.get_mut(id).ok_or_else(gone)?;
+            if !matches!(verdict, Err(Stop::Wait)) {
+                down.fate = None;
+            }
             let more = match (&mut down.decoder, down.metadata.insert(metadata)) {
                 (Some(decoder), metadata) => verdict.is_ok() && decoder.another(message, metadata),
                 _ => false,

@@ -7,7 +7,9 @@ use std::rc::Rc;
 use polyport_codecs::{Decoder, Head, Lease, Metadata, Outcome, ReplyTo};
 
 use super::buffer::OutBuffer;
+use super::fault::Fate;
 use super::launch::Kept;
+use super::pace::Pace;
 use super::peer::Peer;
 use super::slab::Key;
 
@@ -114,6 +116,10 @@ pub struct Downstream {
     pub need: usize,
     /// A head that was decoded but could not yet be sent on; its bytes begin `input`.
     pub parked_head: Option<Head>,
+    /// What was decided of that message.
+    pub fate: Option<Fate>,
+    /// How fast it is read.
+    pub pace: Pace,
     /// Input is not looked at, nor read, until something in flight moves.
     pub parked: bool,
     /// It waits in the engine's queue to be looked at again.
@@ -248,6 +254,8 @@ pub struct Upstream {
     pub dirty: bool,
     /// Not read because a downstream does not read what it sent.
     pub paused: bool,
+    /// How fast it is read.
+    pub pace: Pace,
     /// Downstreams not read because this upstream is slow.
     pub holding_back: Vec<DownId>,
     /// Replies come in request order, by the protocol or by the cluster's word.
@@ -317,6 +325,8 @@ pub struct Flight {
     pub oneway: bool,
     /// All of it was handed to the upstream connection.
     pub sent: bool,
+    /// Bytes a second of its body and its reply; 0: as fast as they come.
+    pub pace: u64,
     /// The upstream's final reply has begun to go to the downstream.
     pub replying: bool,
     /// The downstream asked for its connection to end after the reply.

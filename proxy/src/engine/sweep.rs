@@ -25,11 +25,13 @@ impl Engine {
     /// When [`Engine::expire`] is next of use, ms; `u64::MAX`: nothing is waited for.
     pub fn next_deadline(&self) -> u64 {
         let wait = self.waiting.peek().map_or(u64::MAX, |Reverse((due, _))| *due);
-        self.earliest_flight.min(self.earliest_conn).min(wait)
+        self.earliest_flight.min(self.earliest_conn).min(wait).min(self.next_sleeper())
     }
 
     /// Ends whatever is past its deadline.
     pub fn expire(&mut self) {
+        self.wake_sleepers();
+        self.tell_suppressed();
         if self.now >= self.earliest_flight {
             self.expire_flights();
         }
@@ -89,6 +91,8 @@ impl Engine {
                     let patience = if down.holds_shared { write.min(SHARED_STALL) } else { write };
                     (down.blocked_since + patience, Due::Close)
                 }
+                // It is we who keep it waiting.
+                _ if down.pace.is_resting() || down.is_delayed(self.now) => (u64::MAX, Due::Close),
                 DownState::Detecting => {
                     let limit = self
                         .snapshot

@@ -4,6 +4,7 @@
 
 #![allow(missing_docs, clippy::indexing_slicing)]
 
+mod guard;
 mod sim;
 mod slow;
 mod toy;

@@ -18,6 +18,10 @@ impl Engine {
         let Some(upstream) = self.ups.get_mut(id) else { return };
         upstream.last_read = self.now;
         upstream.last_active = self.now;
+        if upstream.pace.is_on() {
+            self.charge(ConnId::Up(id), bytes.len());
+        }
+        let Some(upstream) = self.ups.get_mut(id) else { return };
         if upstream.input.is_empty() {
             let taken = self.run_up(id, bytes, net);
             let left = bytes.get(taken..).unwrap_or_default();
@@ -343,11 +347,12 @@ impl Engine {
         };
         down.lanes.clear();
         down.state = DownState::Session(up);
-        down.parked_head = None;
+        (down.parked_head, down.fate) = (None, None);
         if down.parked || !down.input.is_empty() {
             down.parked = true;
             self.wake_down(flight.down);
         }
+        self.pace_session(flight.down, up, flight.pace);
         self.spares.give(flight.copy);
         self.spares.give(flight.note);
         self.spares.give(flight.edits);

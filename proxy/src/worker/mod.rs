@@ -18,6 +18,7 @@ pub(crate) mod wire;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -26,6 +27,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
 
 use crate::engine::{Counters, Tap};
+use crate::guard::Audit;
 use crate::snapshot::Snapshot;
 
 /// Pending connections of a listening socket; the kernel caps it at `somaxconn`.
@@ -41,6 +43,14 @@ pub enum StartError {
         name: String,
         /// Its address.
         address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file for denials cannot be opened.
+    #[error("cannot write denials to {path}: {source}")]
+    Audit {
+        /// The file.
+        path: PathBuf,
         /// What the system says.
         source: io::Error,
     },
@@ -94,6 +104,8 @@ pub struct Proxy {
     workers: Vec<JoinHandle<()>>,
     boards: Vec<Arc<Board>>,
     stop: Arc<Stop>,
+    /// Writes denials to their file; ends after the workers.
+    audit: Option<JoinHandle<()>>,
 }
 
 impl Proxy {
@@ -133,11 +145,21 @@ impl Proxy {
         crate::tls::watch::watch(&snapshot)?;
         let stop = Arc::new(Stop::default());
         let began = tokio::time::Instant::now();
-        let mut proxy = Self { addresses, workers: Vec::new(), boards: Vec::new(), stop };
+        let (sink, audit) = match &snapshot.access.audit {
+            Audit::File(path) => {
+                let opened = crate::audit::file(path);
+                let failed = |source| StartError::Audit { path: path.clone(), source };
+                let (sink, writer) = opened.map_err(failed)?;
+                (Some(sink), Some(writer))
+            }
+            Audit::Log | Audit::Off => (None, None),
+        };
+        let mut proxy = Self { addresses, workers: Vec::new(), boards: Vec::new(), stop, audit };
         for (at, own) in sockets.into_iter().enumerate() {
             let board = Arc::new(Board::default());
             proxy.boards.push(board.clone());
             let (snapshot, stop, tap) = (snapshot.clone(), proxy.stop.clone(), tap.clone());
+            let sink = sink.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let seed = rand::RngCore::next_u64(
                 &mut <rand::rngs::SmallRng as rand::SeedableRng>::from_os_rng(),
@@ -149,7 +171,10 @@ impl Proxy {
                     tasks.block_on(
                         &runtime,
                         tokio::task::unconstrained(async move {
-                            match turn::Worker::new(snapshot, own, seed, tap, board, stop, began) {
+                            let worker = turn::Worker::new(
+                                snapshot, own, seed, tap, board, stop, began, sink,
+                            );
+                            match worker {
                                 Ok(worker) => worker.await,
                                 Err(error) => tracing::error!(%error, "a worker could not start"),
                             }
@@ -186,6 +211,9 @@ impl Proxy {
         for worker in self.workers.drain(..) {
             // A worker that panicked has said so; there is nothing to wait for.
             let _ = worker.join();
+        }
+        if let Some(audit) = self.audit.take() {
+            let _ = audit.join();
         }
     }
 

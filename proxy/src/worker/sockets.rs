@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::ready::{Ready, ReadyList, Signal};
@@ -153,6 +154,15 @@ impl Socket {
                 Ok(None) => stream.peer_addr().map(drop),
                 Ok(Some(error)) | Err(error) => Err(error),
             }),
+        }
+    }
+
+    /// Has the peer see a reset when the connection is dropped.
+    pub(super) fn reset(&mut self) {
+        self.unflushed = false;
+        if let Some(stream) = self.wire.tcp() {
+            // Where that fails the connection is closed all the same.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
     }
 

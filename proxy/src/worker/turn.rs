@@ -24,6 +24,7 @@ use super::ready::{Ready, ReadyList, Signal};
 use super::sockets::{Got, Sockets};
 use super::wire::{Rewound, Wire};
 use super::{Board, Stop};
+use crate::audit::Sink;
 use crate::engine::state::{ConnId, UpId};
 use crate::engine::{Action, Engine, Peer, Tap, Way};
 use crate::snapshot::Snapshot;
@@ -82,6 +83,7 @@ impl Worker {
         board: Arc<Board>,
         stop: Arc<Stop>,
         began: Instant,
+        audit: Option<Sink>,
     ) -> io::Result<Self> {
         let list = Arc::new(ReadyList::default());
         let listeners = listeners
@@ -104,9 +106,13 @@ impl Worker {
             idle: snapshot.timeouts.idle,
             read: snapshot.timeouts.read,
         };
+        let mut engine = Engine::new(snapshot.clone(), seed, tap);
+        if let Some(sink) = audit {
+            engine.audit_to(sink);
+        }
         Ok(Self {
             drain: snapshot.timeouts.drain,
-            engine: Engine::new(snapshot.clone(), seed, tap),
+            engine,
             sockets: Sockets::default(),
             listeners,
             list,
@@ -283,9 +289,10 @@ impl Worker {
     }
 
     fn read(&mut self, conn: ConnId) {
-        while self.engine.wants_read(conn) {
+        while let Some(room) = self.engine.room(conn) {
             let Some(socket) = self.sockets.get(conn) else { return };
-            match socket.read(&mut self.scratch) {
+            let room = room.min(self.scratch.len());
+            match socket.read(self.scratch.get_mut(..room).unwrap_or_default()) {
                 Got::Nothing => return,
                 Got::Bytes(count) => {
                     let bytes = self.scratch.get(..count).unwrap_or_default();
@@ -399,6 +406,12 @@ impl Worker {
                     if let Some(socket) = self.sockets.get(conn) {
                         socket.shut();
                     }
+                }
+                Action::Reset(conn) => {
+                    if let Some(socket) = self.sockets.get(conn) {
+                        socket.reset();
+                    }
+                    self.sockets.remove(conn);
                 }
                 Action::Read(conn) => self.again.push(Ready::Conn(conn)),
             }

@@ -21,6 +21,17 @@ pub(crate) enum Wire {
     Stream(End),
 }
 
+impl Wire {
+    /// The connection below, where it has one of its own.
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Tls(stream) => Some(&stream.get_ref().0.inner),
+            Self::Stream(_) => None,
+        }
+    }
+}
+
 impl AsyncRead for Wire {
     fn poll_read(
         self: Pin<&mut Self>,

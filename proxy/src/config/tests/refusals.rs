@@ -272,7 +272,10 @@ fn limits_that_are_no_rates() {
         );
         refused(&format!("[[route]]\nto = \"a\"\nlimit = \"{rate}\""), &expected);
     }
-    refused("[[route]]\nto = \"a\"\nlimit = 5", "8:9: expected a string, found a number");
+    refused(
+        "[[route]]\nto = \"a\"\nlimit = 5",
+        "8:9: expected \"100/s\", or a table, found a number",
+    );
     refused("[[route]]\nto = \"a\"\nlimit = { burst = 5 }", "a limit without `rate` [add rate");
     refused(
         "[[route]]\nto = \"a\"\nlimit = { rate = \"1/s\", burst = 0 }",

@@ -152,7 +152,7 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
         sticky: None,
         timeout: None,
         edits: None,
-        limit: None,
+        guard: None,
         retry: plan.retry.then(|| {
             let (attempts, per_try) = (8, Some(Duration::from_millis(200)));
             Arc::new(Retry { attempts, per_try, on: u8::MAX, ..Retry::default() })
@@ -210,6 +210,7 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
         },
         buffers: Buffers { high: 512, out_of_turn: 1024, in_flight: 8, connections: 1000 },
         admin: None,
+        access: Default::default(),
         protocols: vec![Enabled { protocol, codec: codec.clone(), framing: codec, affinity: None }],
     }
 }
@@ -217,8 +218,17 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
 use crate::snapshot::Action as Action_;
 
 pub(super) fn simulate(protocol: &'static Toy, seed: u64, plan: Plan) -> Report {
+    simulate_with(snapshot(protocol, plan), protocol, seed, plan)
+}
+
+pub(super) fn simulate_with(
+    snapshot: Snapshot,
+    protocol: &'static Toy,
+    seed: u64,
+    plan: Plan,
+) -> Report {
     let mut rng = SmallRng::seed_from_u64(seed);
-    let mut engine = Engine::new(Arc::new(snapshot(protocol, plan)), seed, None);
+    let mut engine = Engine::new(Arc::new(snapshot), seed, None);
     let mut world = World { clients: Vec::new(), servers: BTreeMap::new() };
     let mut report = Report::default();
     let in_order = protocol.exchange() != polyport_codecs::Exchange::Correlated;
@@ -270,7 +280,7 @@ pub(super) fn simulate(protocol: &'static Toy, seed: u64, plan: Plan) -> Report 
                             world.servers.remove(&up.index());
                         }
                     }
-                    Action::Close(conn) | Action::Shut(conn) => {
+                    Action::Close(conn) | Action::Reset(conn) | Action::Shut(conn) => {
                         if let Some(pipe) = world.pipe(conn) {
                             pipe.closed = true;
                         }
