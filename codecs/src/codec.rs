@@ -67,6 +67,9 @@ pub struct Hop {
     /// ([`Step::Framing`]) and the body ends with the connection. Set by the
     /// engine from [`Protocol::needs_plain_body`].
     pub plain_body: bool,
+    /// Requests: what is left of the time that the sender waits ([`Head::timeout`]), in
+    /// milliseconds, to be written in its place; `None`: what it says stays.
+    pub timeout: Option<u32>,
 }
 
 impl Hop {
@@ -80,6 +83,7 @@ impl Hop {
             request: ReplyTo { id: 0, token: 0 },
             close: false,
             plain_body: false,
+            timeout: None,
         }
     }
 }
@@ -242,6 +246,12 @@ pub trait Protocol: Send + Sync + 'static {
     /// The key whose value keeps a client on one endpoint, for clusters that
     /// name no balance of their own (MQTT's `client-id`).
     fn affinity(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The key that has to be wanted ([`Interest`]) for [`Head::timeout`] to be filled, where
+    /// that means looking deeper into messages than framing does; `None`: it always is, or never.
+    fn deadline(&self) -> Option<&'static str> {
         None
     }
 

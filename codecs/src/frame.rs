@@ -224,6 +224,8 @@ pub enum Fault {
     Unsupported,
     /// The proxy is stopping.
     ShuttingDown,
+    /// The session has lasted as long as it may, or nothing has moved in it for too long.
+    Expired,
 }
 
 impl Fault {
@@ -241,6 +243,7 @@ impl Fault {
             Self::Denied => "denied",
             Self::Unsupported => "unsupported",
             Self::ShuttingDown => "shutting down",
+            Self::Expired => "session expired",
         }
     }
 }

@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
     let request = ReplyTo::default();
     let id = Some(u64::from(*a));
     let hop =
-        Hop { side, id, source: None, secure: false, request, close: false, plain_body: false };
+        Hop { id, request, ..Hop::neutral(side) };
     for seen in all.messages.iter().filter(|seen| seen.ended) {
         let mut out = Vec::new();
         if Bolt.rewrite(&seen.head, &seen.bytes, &hop, &changes, &mut out).is_err() {

@@ -48,6 +48,7 @@ fuzz_target!(|data: &[u8]| {
             request: ReplyTo::default(),
             close: false,
             plain_body: false,
+            timeout: None,
         };
         // The first packet opens the session that the changed one is read in.
         let mut changed = opening.bytes.clone();

@@ -11,6 +11,7 @@
 
 pub mod audit;
 pub mod balance;
+pub mod breaker;
 pub mod cli;
 pub mod config;
 pub mod edit;

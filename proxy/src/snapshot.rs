@@ -2,6 +2,7 @@
 //! to indices, keys to slots.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use polyport_router::{Split, Table};
 
 pub use crate::balance::{Balance, Eligibility, Hashing, Place, Set};
 
+use crate::breaker::Breaker;
 use crate::edit::{Edits, Reply};
 use crate::guard::{Access, Guard};
 use crate::health::Health;
@@ -169,6 +171,8 @@ pub struct Cluster {
     pub ordered: bool,
     /// How often an idle shared connection is probed, where the protocol can. Default 15 s.
     pub heartbeat: Duration,
+    /// Bounds on connections and requests of all workers together.
+    pub breaker: Option<Arc<Breaker>>,
     /// Of each endpoint, in the same order.
     pub health: Arc<[Health]>,
     /// How its endpoints are asked whether they are well; `None`: they are not.
@@ -217,6 +221,8 @@ pub struct Forward {
     pub sticky: Option<Slot>,
     /// Bound on the time from a request's head to its reply's end. `None`: the default.
     pub timeout: Option<Duration>,
+    /// Its other times.
+    pub times: RouteTimes,
     /// What is changed in requests and their replies.
     pub edits: Option<Arc<Edits>>,
     /// What messages have to pass first.
@@ -225,6 +231,40 @@ pub struct Forward {
     pub retry: Option<Arc<Retry>>,
     /// Where copies of requests go.
     pub mirror: Option<Arc<Mirror>>,
+}
+
+/// Times that a route gives beside its timeout. `None`: the default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RouteTimes {
+    /// How long a session may last.
+    pub session: Option<Duration>,
+    /// How long nothing of a body may move.
+    pub stream: Option<Duration>,
+    /// How long nothing may move in a session.
+    pub idle: Option<Duration>,
+}
+
+impl RouteTimes {
+    /// With the defaults for sessions and streams filled in.
+    pub fn or(self, defaults: &Timeouts) -> Self {
+        Self {
+            session: self.session.or(defaults.session),
+            stream: self.stream.or(Some(defaults.stream)),
+            idle: self.idle,
+        }
+    }
+}
+
+impl fmt::Display for RouteTimes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { session, stream, idle } = *self;
+        let known = [("stream", stream), ("session", session), ("idle session", idle)];
+        let mut first = true;
+        for (what, time) in known.iter().filter_map(|(what, time)| Some((what, (*time)?))) {
+            write!(f, "{}{what} {time:?}", if std::mem::take(&mut first) { "" } else { ", " })?;
+        }
+        Ok(())
+    }
 }
 
 /// One arm of a split.
@@ -272,6 +312,8 @@ pub struct Timeouts {
     /// A streaming exchange (a body of unknown length, both ways) on which nothing
     /// moves. Default 5 min.
     pub stream: Duration,
+    /// How long a session may last. `None`, the default: as long as it likes.
+    pub session: Option<Duration>,
     /// A downstream connection on which nothing is in flight and nothing comes. Default 1 h.
     pub idle: Duration,
     /// A message begun and not finished: between two reads of it. Default 30 s.

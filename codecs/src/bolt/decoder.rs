@@ -109,6 +109,9 @@ impl Decoder for BoltDecoder {
         }
         let mut head = Head::whole(kind, shown);
         head.reply_to = reply_to(&header);
+        if routed {
+            head.timeout = u32::try_from(header.timeout).unwrap_or(0);
+        }
         if kind == Kind::Response {
             head.outcome = outcome(&header, block);
         }

@@ -240,6 +240,19 @@ pub(super) fn set_id(head: &mut [u8], id: u32) {
     }
 }
 
+/// Writes the time that the sender of a request waits over the one in the message at
+/// the front of `head`; the checksum is the caller's to see to.
+pub(super) fn set_timeout(head: &mut [u8], timeout: u32) {
+    let Ok(header) = read(head) else { return };
+    let at = if header.form.v2() { 12 } else { 10 };
+    if header.kind != RESPONSE
+        && let Some(place) = head.get_mut(at..at + 4)
+    {
+        let timeout = i32::try_from(timeout).unwrap_or(i32::MAX);
+        place.copy_from_slice(&timeout.to_be_bytes());
+    }
+}
+
 /// Writes the checksum of a message into its last bytes.
 pub(super) fn seal(message: &mut [u8]) {
     if let Some((bytes, place)) = message.split_last_chunk_mut::<CRC_LEN>() {

@@ -99,6 +99,12 @@ impl Protocol for Bolt {
         header::set_id(head, id as u32);
     }
 
+    fn relay(&self, _: &Head, bytes: &[u8], hop: &Hop, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(bytes);
+        finish(out.get_mut(start..).unwrap_or_default(), hop);
+    }
+
     fn local_reply(
         &self,
         to: ReplyTo,
@@ -138,7 +144,27 @@ impl Protocol for Bolt {
         changes: &[Change<'_>],
         out: &mut Vec<u8>,
     ) -> Result<(), Unchangeable> {
-        rewrite::message(bytes, hop.id, changes, out)
+        let start = out.len();
+        rewrite::message(bytes, hop.id, changes, out)?;
+        finish(out.get_mut(start..).unwrap_or_default(), hop);
+        Ok(())
+    }
+}
+
+/// Writes what the hop asks for into a message.
+fn finish(message: &mut [u8], hop: &Hop) {
+    if let Some(timeout) = hop.timeout {
+        header::set_timeout(message, timeout);
+    }
+    // This makes the checksum too.
+    match (hop.id, hop.timeout) {
+        (Some(id), _) => header::set_id(message, id as u32),
+        (None, Some(_)) => {
+            if let Ok(header) = header::read(message) {
+                header::set_id(message, header.id);
+            }
+        }
+        (None, None) => {}
     }
 }
 

@@ -33,6 +33,7 @@ pub(super) fn of(fault: Fault) -> u16 {
         | Fault::ConnectFailed
         | Fault::UpstreamReset
         | Fault::Unsupported
+        | Fault::Expired
         | Fault::ShuttingDown => UNKNOWN,
     }
 }

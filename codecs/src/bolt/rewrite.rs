@@ -107,6 +107,7 @@ pub(super) mod tests {
         request: ReplyTo { id: 0, token: 0 },
         close: false,
         plain_body: false,
+        timeout: None,
     };
 
     fn set<'a>(key: &'a str, value: &'a str) -> Change<'a> {
@@ -209,6 +210,29 @@ pub(super) mod tests {
             ..Call::default()
         });
         assert_eq!(whole, expected);
+    }
+
+    #[test]
+    fn the_server_is_told_what_is_left_of_the_clients_time() {
+        for version in VERSIONS {
+            let base =
+                Call { version, content: b"content", headers: &[("a", "1")], ..Call::default() };
+            let input = call(Call { id: 7, timeout: 3000, ..base.clone() });
+            let head = Head::whole(Kind::Request, input.len());
+            for (id, has) in [(Some(0xdead_beef), 0xdead_beef), (None, 7)] {
+                let hop = Hop { id, timeout: Some(1234), ..HOP };
+                let expected = call(Call { id: has, timeout: 1234, ..base.clone() });
+                let (mut relayed, mut changed) = (Vec::new(), Vec::new());
+                Bolt.relay(&head, &input, &hop, &mut relayed);
+                assert_eq!(relayed, expected, "{version:?}");
+                Bolt.rewrite(&head, &input, &hop, &[set("header.a", "2")], &mut changed)
+                    .expect("changed");
+                let headers = [("a", "2")];
+                let expected =
+                    call(Call { id: has, timeout: 1234, headers: &headers, ..base.clone() });
+                assert_eq!(changed, expected, "{version:?}");
+            }
+        }
     }
 
     #[test]

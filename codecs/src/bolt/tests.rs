@@ -555,3 +555,14 @@ proptest! {
         Bolt.set_correlation(&mut message, 1);
     }
 }
+
+#[test]
+fn a_request_says_how_long_its_sender_waits() {
+    for (timeout, due) in [(3000, 3000), (0, 0), (-1, 0), (i32::MAX, i32::MAX as u32)] {
+        let oneway = call(Call { timeout, oneway: true, ..Call::default() });
+        for input in [call(Call { timeout, ..Call::default() }), oneway] {
+            let all = decode(Side::Request, &Limits::default(), &input, &[]);
+            assert_eq!(all.messages[0].head.timeout, due, "{timeout}");
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! What a request's body says, as far as somebody wants to know.
 
 use super::NAME;
+use super::deadline::{self, DEADLINE};
 use super::header::{self, Header};
 use crate::frame::Kind;
 use crate::hessian::{Reader, Scalar, Skipper, Stop, Text};
@@ -34,6 +35,8 @@ pub(super) struct Keys {
     generic_method: Option<Slot>,
     group: Option<Slot>,
     attachments: Vec<(Box<str>, Slot)>,
+    /// How long the client waits is wanted.
+    deadline: bool,
     everything: bool,
     depth: Depth,
 }
@@ -56,6 +59,7 @@ impl Keys {
             generic_method: interest.slot("generic.method"),
             group: interest.slot("group"),
             attachments: interest.family("attachment."),
+            deadline: interest.slot(DEADLINE).is_some(),
             everything: interest.wants_everything(),
             depth: Depth::Header,
         };
@@ -101,6 +105,8 @@ pub(super) struct Body {
     name: Vec<u8>,
     /// Whether the last body's fields were all read: what is short is behind them.
     pub(super) past_fields: bool,
+    /// How long the last body's sender waits, ms; 0: it does not say, or nobody wants to know.
+    pub(super) timeout: u32,
 }
 
 impl Body {
@@ -110,6 +116,7 @@ impl Body {
             scratch: Vec::new(),
             name: Vec::new(),
             past_fields: false,
+            timeout: 0,
         }
     }
 
@@ -121,7 +128,7 @@ impl Body {
         buf: &[u8],
         meta: &mut Metadata,
     ) -> Result<(), Stop> {
-        self.past_fields = false;
+        (self.past_fields, self.timeout) = (false, 0);
         match serialization {
             2 => self.hessian(keys, buf, meta),
             6 => json_lines(keys, buf, meta),
@@ -235,7 +242,8 @@ impl Body {
                 .iter()
                 .find(|(wanted, _)| wanted.as_bytes().eq_ignore_ascii_case(name));
             slots[1] = wanted.map(|(_, slot)| *slot);
-            if slots == [None, None] && !keys.everything {
+            let waits = keys.deadline && deadline::is_name(name);
+            if slots == [None, None] && !keys.everything && !waits {
                 self.skipper.skip(&mut reader)?;
                 continue;
             }
@@ -243,6 +251,10 @@ impl Body {
                 self.skipper.skip(&mut reader)?;
                 continue;
             };
+            if waits {
+                let says = deadline::millis(&value, &reader, &self.scratch);
+                self.timeout = deadline::sooner(self.timeout, says);
+            }
             for slot in slots.into_iter().flatten() {
                 match value {
                     Scalar::Null => {}

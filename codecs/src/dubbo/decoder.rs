@@ -119,6 +119,9 @@ impl Decoder for DubboDecoder {
         }
         let mut head = Head::whole(kind, shown);
         head.reply_to = to;
+        if deep {
+            head.timeout = self.body.as_ref().map_or(0, |body| body.timeout);
+        }
         if self.side == Side::Reply {
             head.outcome = outcome(&header, shown_bytes);
         }

@@ -8,6 +8,7 @@
 
 mod body;
 pub mod call;
+mod deadline;
 mod decoder;
 mod header;
 mod reply;
@@ -89,6 +90,21 @@ impl Protocol for Dubbo {
         }
     }
 
+    fn relay(&self, _: &Head, bytes: &[u8], hop: &Hop, out: &mut Vec<u8>) {
+        let start = out.len();
+        if hop.timeout.is_none_or(|timeout| !rewrite::lower(bytes, timeout, out)) {
+            out.extend_from_slice(bytes);
+        }
+        if let (Some(id), Some(head)) = (hop.id, out.get_mut(start..)) {
+            self.set_correlation(head, id);
+        }
+    }
+
+    /// Attachments are behind the arguments.
+    fn deadline(&self) -> Option<&'static str> {
+        Some(deadline::DEADLINE)
+    }
+
     fn mutable(&self) -> &'static [Mutable] {
         const { &[Mutable::family("attachment.")] }
     }
@@ -101,7 +117,15 @@ impl Protocol for Dubbo {
         changes: &[Change<'_>],
         out: &mut Vec<u8>,
     ) -> Result<(), Unchangeable> {
-        rewrite::rewrite(bytes, hop.id, changes, out)
+        let start = out.len();
+        rewrite::rewrite(bytes, hop.id, changes, out)?;
+        if let Some(timeout) = hop.timeout {
+            let changed = out.split_off(start);
+            if !rewrite::lower(&changed, timeout, out) {
+                out.extend_from_slice(&changed);
+            }
+        }
+        Ok(())
     }
 
     fn local_reply(

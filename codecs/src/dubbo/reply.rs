@@ -27,6 +27,7 @@ pub(super) fn local(to: ReplyTo, fault: Fault, why: &str, out: &mut Vec<u8>) -> 
         | Fault::ConnectFailed
         | Fault::UpstreamReset
         | Fault::Denied
+        | Fault::Expired
         | Fault::ShuttingDown => SERVER_ERROR,
     };
     error(to, status, why, out);

@@ -40,6 +40,17 @@ fn put(unit: u16, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends an int.
+pub fn int(value: i32, out: &mut Vec<u8>) {
+    match value {
+        -16..=47 => out.push((0x90 + value) as u8),
+        _ => {
+            out.push(b'I');
+            out.extend_from_slice(&value.to_be_bytes());
+        }
+    }
+}
+
 /// Appends a long.
 pub fn long(value: i64, out: &mut Vec<u8>) {
     match value {

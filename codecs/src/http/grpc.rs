@@ -1,5 +1,6 @@
 //! What gRPC puts into a head (its "PROTOCOL-HTTP2"), whichever version carries it.
 
+use std::io::Write;
 use std::ops::RangeInclusive;
 
 use super::fields::is;
@@ -38,6 +39,13 @@ pub(super) fn timeout(value: &[u8]) -> u32 {
         _ => 0,
     };
     u32::try_from(millis).unwrap_or(u32::MAX)
+}
+
+/// Appends the field that tells the server how long the client still waits: of its
+/// digits there may be eight.
+pub(super) fn put_timeout(millis: u32, out: &mut Vec<u8>) {
+    let (number, unit) = if millis < 100_000_000 { (millis, 'm') } else { (millis / 1_000, 'S') };
+    let _ = write!(out, "grpc-timeout: {number}{unit}\r\n");
 }
 
 /// How a request fared whose `grpc-status` is this one.
@@ -110,6 +118,7 @@ fn status(fault: Fault) -> &'static str {
         Fault::NoHealthyEndpoint
         | Fault::ConnectFailed
         | Fault::UpstreamReset
+        | Fault::Expired
         | Fault::ShuttingDown => "14",
     }
 }

@@ -17,6 +17,7 @@ fn status(fault: Fault) -> (u16, &'static str) {
         Fault::NoHealthyEndpoint
         | Fault::ConnectFailed
         | Fault::Overloaded
+        | Fault::Expired
         | Fault::ShuttingDown => (503, "Service Unavailable"),
     }
 }

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::change::Changes;
 use super::fields::{is, line, members, trim};
+use super::grpc;
 use super::head::for_one_hop;
 use super::note;
 use super::request::{start_line, target};
@@ -73,13 +74,20 @@ fn request(
         out.extend_from_slice(b"\r\n");
     }
     let upgrade = notes & note::UPGRADE != 0;
-    let drop_any = notes & note::HOP_FIELDS != 0 || host.is_some() || !changes.is_empty();
+    // A route's word counts for more than ours.
+    let timeout = hop.timeout.filter(|_| !changes.replaces(b"grpc-timeout"));
+    let drop_any =
+        notes & note::HOP_FIELDS != 0 || host.is_some() || timeout.is_some() || !changes.is_empty();
     copy_fields(bytes, fields, drop_any, out, |name| {
         for_one_hop(name) && !(upgrade && is(name, "upgrade"))
+            || (timeout.is_some() && is(name, "grpc-timeout"))
             || (host.is_some() && is(name, "host"))
             || changes.replaces(name)
     });
     changes.write(out);
+    if let Some(timeout) = timeout {
+        grpc::put_timeout(timeout, out);
+    }
     if notes & GRPC_TRAILERS == GRPC_TRAILERS {
         // Servers of gRPC ask for it, to know that no hop drops their trailers.
         out.extend_from_slice(b"te: trailers\r\n");

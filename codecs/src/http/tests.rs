@@ -98,6 +98,7 @@ fn relay_request(input: &str) -> String {
         request: head.reply_to,
         close: false,
         plain_body: false,
+        timeout: None,
     };
     let mut out = Vec::new();
     Http.relay(&head, &input.as_bytes()[..head.len], &hop, &mut out);
@@ -323,6 +324,7 @@ fn a_10_client_gets_a_reply_it_can_read() {
         request,
         close: true,
         plain_body: true,
+        timeout: None,
     };
     let mut out = Vec::new();
     Http.relay(&head, input, &hop, &mut out);

@@ -14,6 +14,7 @@ const UNAVAILABLE: u8 = 0x88;
 const BUSY: u8 = 0x89;
 const SHUTTING_DOWN: u8 = 0x8b;
 const KEEP_ALIVE: u8 = 0x8d;
+const MAXIMUM_CONNECT_TIME: u8 = 0xa0;
 const QUOTA: u8 = 0x97;
 
 /// CONNACK of 3.1 and 3.1.1.
@@ -130,6 +131,7 @@ fn refuse_connect(token: Token, fault: Fault, why: &str, out: &mut Vec<u8>) {
         | Fault::ConnectFailed
         | Fault::UpstreamReset
         | Fault::Timeout
+        | Fault::Expired
         | Fault::ShuttingDown => UNAVAILABLE,
     };
     with_reason(0x20, &[0, code], token, why, out);
@@ -147,6 +149,7 @@ fn of_packet(fault: Fault) -> u8 {
         | Fault::UpstreamReset
         | Fault::Timeout
         | Fault::Malformed
+        | Fault::Expired
         | Fault::ShuttingDown => IMPLEMENTATION,
     }
 }
@@ -185,6 +188,7 @@ pub(super) fn farewell(opened: ReplyTo, fault: Fault, out: &mut Vec<u8>) {
     let Some(token) = Token::unpack(opened.token) else { return };
     let code = match fault {
         Fault::ShuttingDown => SHUTTING_DOWN,
+        Fault::Expired => MAXIMUM_CONNECT_TIME,
         Fault::Denied | Fault::NoRoute => NOT_AUTHORIZED,
         Fault::Overloaded => QUOTA,
         Fault::Timeout => KEEP_ALIVE,

@@ -52,6 +52,7 @@ pub(super) fn code(fault: Fault) -> i32 {
         | Fault::Timeout
         | Fault::Overloaded
         | Fault::Denied
+        | Fault::Expired
         | Fault::ShuttingDown => INTERNAL_ERROR,
     }
 }

@@ -61,6 +61,7 @@ fn figures(totals: &Totals) -> String {
         ("downstream_connections_active", totals.downstreams),
         ("upstream_connections_active", totals.upstreams),
         ("requests_active", totals.in_flight),
+        ("requests_pending", totals.pending),
     ];
     let counted = Counters::NAMES.into_iter().zip(totals.counters.values());
     let line = |(name, value)| format!("polyport_{name} {value}\n");

@@ -148,6 +148,9 @@ fn as_text(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
                             cluster.eligibility,
                             endpoints.join(", ")
                         ));
+                        if let Some(breaker) = &cluster.breaker {
+                            lines.push(format!("    breaker: {breaker}"));
+                        }
                         if let Some(checks) = &cluster.checks {
                             lines.push(format!("    health: {checks}"));
                         }
@@ -155,7 +158,8 @@ fn as_text(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
                             lines.push(format!("    outliers: {outliers}"));
                         }
                     }
-                    lines.push(format!("  timeout {timeout:?}"));
+                    let times = forward.times.or(&snapshot.timeouts);
+                    lines.push(format!("  timeout {timeout:?}, {times}"));
                     if let Some(guard) = &forward.guard {
                         lines.extend(guarded(guard, view));
                     }
@@ -231,10 +235,12 @@ fn as_json(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
                 let endpoints = target.endpoints.iter().filter_map(|at| cluster.endpoints.get(*at));
                 let endpoints: Vec<_> = endpoints.map(|e| e.address.to_string()).collect();
                 let share = forward.split.share(at);
+                let breaker = cluster.breaker.as_ref().map(ToString::to_string);
                 Some(json!({
                     "cluster": cluster.name,
                     "share": share,
                     "endpoints": endpoints,
+                    "breaker": breaker,
                     "balance": cluster.balance.to_string(),
                     "eligibility": cluster.eligibility.to_string(),
                     "health": cluster.checks.as_ref().map(ToString::to_string),
@@ -286,6 +292,10 @@ fn as_json(snapshot: &Snapshot, verdicts: &[Verdict], view: &View<'_>) -> String
             .map(|guard| guard.limits.to_string()),
         "retry": forward.and_then(|forward| forward.retry.as_ref()).map(ToString::to_string),
         "mirror": forward.and_then(|forward| forward.mirror.as_ref()).map(ToString::to_string),
+        "timeout": forward.map(|forward| {
+            format!("{:?}", forward.timeout.unwrap_or(snapshot.timeouts.request))
+        }),
+        "times": forward.map(|forward| forward.times.or(&snapshot.timeouts).to_string()),
         "why": why,
         "targets": targets,
     })

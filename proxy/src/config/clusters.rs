@@ -53,6 +53,7 @@ pub(super) fn read(
             "max-requests",
             "idle-timeout",
             "heartbeat",
+            "breaker",
             "health",
             "outlier",
             "retry-budget",
@@ -76,6 +77,7 @@ pub(super) fn read(
         clusters.list.push(Cluster {
             name: name.to_owned(),
             health: endpoints.iter().map(|_| Health::default()).collect(),
+            breaker: super::breaker::read(&section, endpoints.len()).map(Arc::new),
             checks: health::checks(&section, registry, http2),
             outliers: health::outlier(&section)
                 .map(|rules| Arc::new(Outliers::new(rules, endpoints.len()))),

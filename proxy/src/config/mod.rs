@@ -7,6 +7,7 @@
 
 mod access;
 mod balance;
+mod breaker;
 mod clusters;
 mod diagnostic;
 mod edits;
@@ -47,6 +48,9 @@ pub const FACTS: &[KeySpec] = &[
     ),
     KeySpec::key("tls.client.subject", "the subject of the client's certificate", "CN=cart"),
 ];
+
+/// Requests of one cluster that may wait for a connection in each worker, where it has no breaker.
+pub(crate) const PENDING: usize = breaker::PENDING;
 
 /// A name for opaque connections in rules on `protocol`.
 const TCP: &str = "tcp";
@@ -97,6 +101,11 @@ pub fn compile_with(
     let mut interest = Interest::nothing();
     for key in enabled.iter().filter_map(|protocol| protocol.affinity()) {
         interest.add(key);
+    }
+    if request_defaults.deadlines {
+        for key in enabled.iter().filter_map(|protocol| protocol.deadline()) {
+            interest.add(key);
+        }
     }
     let zone = root.string("zone").map(|(zone, _)| zone);
     let clusters =

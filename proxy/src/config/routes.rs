@@ -16,7 +16,7 @@ use super::matchers::{known_key, predicates};
 use super::reader::{Reader, Value};
 use super::retry;
 use crate::edit::Edits;
-use crate::snapshot::{Action, Forward, Target};
+use crate::snapshot::{Action, Forward, RouteTimes, Target};
 
 /// The routes, where each stands, and the clusters that some route sends to.
 pub(super) struct Routes {
@@ -39,8 +39,25 @@ pub(super) fn read(
     let mut names = BTreeSet::new();
     for section in root.sections("route", "[[route]]") {
         section.finish(&[
-            "name", "match", "to", "timeout", "sticky", "deny", "limit", "request", "response",
-            "redirect", "respond", "fault", "only", "audit", "retry", "mirror",
+            "name",
+            "match",
+            "to",
+            "timeout",
+            "session-timeout",
+            "stream-timeout",
+            "idle-timeout",
+            "sticky",
+            "deny",
+            "limit",
+            "request",
+            "response",
+            "redirect",
+            "respond",
+            "fault",
+            "only",
+            "audit",
+            "retry",
+            "mirror",
         ]);
         let name = section.string("name");
         let span = name.as_ref().map_or(section.span.clone(), |(_, span)| span.clone());
@@ -113,8 +130,20 @@ pub(super) fn read(
 
 /// Complains of what only routes that send somewhere have.
 fn useless(section: &Reader<'_, '_>, what: &str) {
-    let forwards =
-        ["request", "response", "timeout", "sticky", "limit", "fault", "only", "retry", "mirror"];
+    let forwards = [
+        "request",
+        "response",
+        "timeout",
+        "session-timeout",
+        "stream-timeout",
+        "idle-timeout",
+        "sticky",
+        "limit",
+        "fault",
+        "only",
+        "retry",
+        "mirror",
+    ];
     for key in forwards {
         if let Some(value) = section.get(key) {
             let message = format!("{what} has no use for `{key}`");
@@ -165,7 +194,12 @@ fn forward(
     if let Some(mirror) = &mirror {
         used.insert(mirror.target.cluster);
     }
-    Some(Forward { split, targets, sticky, timeout, edits: None, guard, retry, mirror })
+    let times = RouteTimes {
+        session: section.duration("session-timeout"),
+        stream: section.duration("stream-timeout"),
+        idle: section.duration("idle-timeout"),
+    };
+    Some(Forward { split, targets, sticky, timeout, times, edits: None, guard, retry, mirror })
 }
 
 /// A cluster, perhaps only some endpoints of it, and its weight. `keys`: what a table may

@@ -15,6 +15,8 @@ pub(super) struct AllLimits {
 /// What clusters have where they say nothing else.
 pub(super) struct ClusterDefaults {
     pub(super) connect_timeout: Duration,
+    /// Clients' deadlines are looked for where that means looking deeper.
+    pub(super) deadlines: bool,
 }
 
 pub(super) fn limits(root: &mut Reader<'_, '_>) -> AllLimits {
@@ -76,12 +78,14 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
     let mut timeouts = Timeouts {
         request: Duration::from_secs(15),
         stream: Duration::from_secs(300),
+        session: None,
         idle: Duration::from_secs(3600),
         read: Duration::from_secs(30),
         write: Duration::from_secs(30),
         drain: Duration::from_secs(30),
     };
-    let mut clusters = ClusterDefaults { connect_timeout: Duration::from_secs(1) };
+    let mut clusters =
+        ClusterDefaults { connect_timeout: Duration::from_secs(1), deadlines: false };
     if let Some(section) = root.section("defaults", "[defaults]") {
         let set = |key: &str, place: &mut Duration| {
             if let Some(duration) = section.duration(key) {
@@ -95,14 +99,18 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
         set("write-timeout", &mut timeouts.write);
         set("drain-timeout", &mut timeouts.drain);
         set("connect-timeout", &mut clusters.connect_timeout);
+        timeouts.session = section.duration("session-timeout");
+        clusters.deadlines = section.boolean("deadlines").unwrap_or(false);
         section.finish(&[
             "timeout",
             "stream-timeout",
+            "session-timeout",
             "idle-timeout",
             "read-timeout",
             "write-timeout",
             "drain-timeout",
             "connect-timeout",
+            "deadlines",
         ]);
     }
     (timeouts, clusters)

@@ -141,6 +141,31 @@ fn mistakes_are_shown_where_they_stand_with_what_to_write() {
 }
 
 #[test]
+fn breakers_and_times_mean_what_they_say() {
+    let text = format!(
+        "{HEAD}[[cluster]]\nname = \"b\"\nendpoints = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n\
+         breaker = {{ connections = 7, pending = 0, endpoint = {{ requests = 3 }} }}\n\
+         [defaults]\nsession-timeout = \"1h\"\ndeadlines = true\n\
+         [[route]]\nmatch = {{ path = \"/\" }}\nto = \"b\"\nstream-timeout = \"2s\"\nidle-timeout = \"3s\"\n\
+         [[route]]\nto = \"a\"\nsession-timeout = \"1m\"\n"
+    );
+    let (snapshot, _) = compile(&text, "p.toml", &Registry::builtin()).expect("fine");
+    let [a, b] = &snapshot.clusters[..] else { panic!("two clusters") };
+    assert!(a.breaker.is_none());
+    let breaker = b.breaker.as_ref().expect("a breaker");
+    assert_eq!(breaker.endpoints.len(), 2);
+    let words = "7 connections, any requests, 0 pending; each endpoint any connections, 3 requests";
+    assert_eq!(breaker.to_string(), words);
+    assert!(snapshot.interest.slot("attachment.timeout").is_some());
+    let times = |at: usize| match &snapshot.routes.routes()[at].then {
+        crate::snapshot::Action::Forward(forward) => forward.times.or(&snapshot.timeouts),
+        _ => panic!("a route that forwards"),
+    };
+    assert_eq!(times(0).to_string(), "stream 2s, session 3600s, idle session 3s");
+    assert_eq!(times(1).to_string(), "stream 300s, session 60s");
+}
+
+#[test]
 fn all_mistakes_are_told_at_once_in_their_order() {
     let found = problems(&format!("{HEAD}[[route]]\nto = \"x\"\n[[route]]\nto = \"y\"\nz = 1"));
     let lines: Vec<&str> = found.iter().filter_map(|line| line.split(':').next()).collect();

@@ -145,8 +145,13 @@ impl Engine {
     }
 
     /// Another endpoint of the cluster than `but`, for what it refused to take, that
-    /// has room for one more connection.
-    pub(super) fn other_endpoint(&mut self, cluster: usize, but: usize) -> Option<usize> {
+    /// has room for one more connection and for so many more requests.
+    pub(super) fn other_endpoint(
+        &mut self,
+        cluster: usize,
+        but: usize,
+        waiting: usize,
+    ) -> Option<usize> {
         let snapshot = self.snapshot.clone();
         let most = snapshot.clusters.get(cluster)?.max_connections;
         // The sets of all endpoints of each cluster come first.
@@ -155,6 +160,7 @@ impl Engine {
         let takes = |at: &usize| {
             let state = states.get(*at).filter(|_| *at != but);
             state.is_some_and(|s| s.resting_until <= self.now && s.connections < most)
+                && self.may_move(cluster, *at, waiting)
         };
         let eligible = self.choosers.get(cluster)?.eligible.members();
         Some(first).into_iter().chain(eligible).find(takes)

@@ -58,4 +58,6 @@ counters! {
     malformed as "protocol_errors_total",
     /// Replies that came after their request had ended.
     late as "replies_late_total",
+    /// Requests refused because a bound on connections, requests or waiting was reached.
+    overloaded as "requests_overloaded_total",
 }

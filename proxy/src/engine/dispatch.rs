@@ -10,6 +10,7 @@ use polyport_router::Route;
 use rand::Rng;
 
 use super::guard::{Denied, Stop};
+use super::patience;
 use super::pool::Wanted;
 use super::state::{
     ConnId, Dialogue, DownId, DownState, Expected, Flight, FlightId, Lane, UpId, UpMode,
@@ -52,6 +53,8 @@ enum Nowhere {
     Reset,
     /// Not yet.
     Wait,
+    /// Not before it gets a connection; it waits no longer than its route's timeout.
+    Queue(Option<std::time::Duration>),
 }
 
 impl From<Stop> for Nowhere {
@@ -131,40 +134,52 @@ impl Engine {
             return Passed::Parked;
         }
 
-        let Chosen { up, lease, route, arm, timeout, edits, pace } =
-            if let (true, Some(up)) = (on_held, down.held) {
-                if let Err(fault) = self.permit_held(id, buf) {
+        if patience::limit(down, head) <= self.now {
+            // Nobody waits for an answer of the upstream's any more.
+            down.fate = None;
+            self.unwait(id);
+            self.counters.faults += 1;
+            self.refuse(id, protocol, head, message, Fault::Timeout);
+            return NOWHERE;
+        }
+        let held = down.held.filter(|_| on_held);
+        let Chosen { up, lease, route, arm, timeout, edits, pace } = if let Some(up) = held {
+            if let Err(fault) = self.permit_held(id, buf) {
+                self.counters.faults += 1;
+                self.refuse(id, protocol, head, message, fault);
+                // What was begun on the held connection must not be completed without
+                // this message: it ends with the client's connection.
+                self.stop_reading(id);
+                return NOWHERE;
+            }
+            let edits = (Vec::new(), Vec::new());
+            Chosen { up, lease, route: usize::MAX, arm: 0, timeout: None, edits, pace: 0 }
+        } else {
+            match self.choose(id, head, buf, lease, protocol) {
+                Ok(chosen) => chosen,
+                Err(Nowhere::Wait) => return Passed::Parked,
+                Err(Nowhere::Queue(timeout)) => {
+                    self.bound_wait(id, head, timeout);
+                    return Passed::Parked;
+                }
+                Err(Nowhere::Reset) => {
                     self.counters.faults += 1;
-                    self.refuse(id, protocol, head, message, fault);
-                    // What was begun on the held connection must not be completed without
-                    // this message: it ends with the client's connection.
-                    self.stop_reading(id);
+                    self.reset_down(id);
                     return NOWHERE;
                 }
-                let edits = (Vec::new(), Vec::new());
-                Chosen { up, lease, route: usize::MAX, arm: 0, timeout: None, edits, pace: 0 }
-            } else {
-                match self.choose(id, head, buf, lease, protocol) {
-                    Ok(chosen) => chosen,
-                    Err(Nowhere::Wait) => return Passed::Parked,
-                    Err(Nowhere::Reset) => {
-                        self.counters.faults += 1;
-                        self.reset_down(id);
-                        return NOWHERE;
-                    }
-                    Err(Nowhere::Answer(reply, values)) => {
-                        self.counters.local += 1;
-                        self.answer(id, protocol, head, &reply, &values);
-                        self.spares.give(values);
-                        return NOWHERE;
-                    }
-                    Err(Nowhere::Fault(fault)) => {
-                        self.counters.faults += 1;
-                        self.refuse(id, protocol, head, message, fault);
-                        return NOWHERE;
-                    }
+                Err(Nowhere::Answer(reply, values)) => {
+                    self.counters.local += 1;
+                    self.answer(id, protocol, head, &reply, &values);
+                    self.spares.give(values);
+                    return NOWHERE;
                 }
-            };
+                Err(Nowhere::Fault(fault)) => {
+                    self.counters.faults += 1;
+                    self.refuse(id, protocol, head, message, fault);
+                    return NOWHERE;
+                }
+            }
+        };
 
         let Some(upstream) = self.ups.get_mut(up) else { return NOWHERE };
         if upstream.blocked && upstream.out.len() > snapshot.buffers.high {
@@ -174,6 +189,18 @@ impl Engine {
             self.spares.give(edits.1);
             return Passed::Parked;
         }
+        if let Err(fault) = self.count_in(up, route == usize::MAX) {
+            self.spares.give(edits.0);
+            self.spares.give(edits.1);
+            self.counters.faults += 1;
+            self.unlease(up);
+            if let Some(down) = self.downs.get_mut(id) {
+                down.fate = None;
+            }
+            self.refuse(id, protocol, head, message, fault);
+            return NOWHERE;
+        }
+        let times = self.times_of(route);
         self.counters.requests += 1;
         if pace > 0 {
             self.set_pace(ConnId::Up(up), pace);
@@ -183,18 +210,18 @@ impl Engine {
         };
         down.fate = None;
         let oneway = head.kind == Kind::Oneway;
+        let by_route = timeout.is_some();
         let request = timeout.unwrap_or(snapshot.timeouts.request).as_millis() as u64;
+        let request = request.saturating_sub(down.waited).max(1);
+        let stream = times.stream.unwrap_or(snapshot.timeouts.stream).as_millis() as u64;
         let may_wait = matches!(lease, Lease::Session)
             || (lease == Lease::Once && ordered_shared(exchange) && head.body == Body::None);
-        let limit = match head.timeout {
-            0 => u64::MAX,
-            timeout => self.now.saturating_add(u64::from(timeout)),
-        };
+        let limit = patience::limit(down, head);
         // The time of a request runs from when all of it is there; until then
         // its body has to move.
         let first = match head.body {
             Body::None => request,
-            _ => snapshot.timeouts.stream.as_millis() as u64,
+            _ => stream,
         };
         let deadline = if may_wait { u64::MAX } else { self.now.saturating_add(first).min(limit) };
         let reused = upstream.used;
@@ -214,6 +241,7 @@ impl Engine {
             total: deadline,
             per_try: 0,
             timeout: request,
+            stream,
             limit,
             lease,
             oneway,
@@ -240,11 +268,6 @@ impl Engine {
         }
         upstream.in_flight += 1;
         upstream.last_active = self.now;
-        if let Some(state) =
-            self.endpoints.get_mut(upstream.cluster).and_then(|s| s.get_mut(upstream.endpoint))
-        {
-            state.in_flight += 1;
-        }
 
         let hop = Hop {
             side: Side::Request,
@@ -255,6 +278,7 @@ impl Engine {
             request: head.reply_to,
             close: false,
             plain_body: false,
+            timeout: patience::told(head, limit, self.now, request, by_route),
         };
         let out = upstream.out.tail(&mut self.spares);
         let start = out.len();
@@ -344,6 +368,7 @@ impl Engine {
             self.count_session(up);
             self.mark_up(up);
             self.forget_flight(flight);
+            self.begin_session(id, times);
             return Passed::On { to: Some(up), flight: None };
         }
         if upstream.ordered && !oneway {
@@ -438,7 +463,7 @@ impl Engine {
             },
         };
         if let Some(tap) = &self.tap
-            && !matches!(chosen, Err(Nowhere::Wait))
+            && !matches!(chosen, Err(Nowhere::Wait | Nowhere::Queue(_)))
         {
             tapped.fault = match &chosen {
                 Err(Nowhere::Fault(fault)) => Some(*fault),
@@ -448,7 +473,7 @@ impl Engine {
         }
         if let Some(down) = self.downs.get_mut(id) {
             down.metadata = Some(metadata);
-            if !matches!(chosen, Ok(_) | Err(Nowhere::Wait)) {
+            if !matches!(chosen, Ok(_) | Err(Nowhere::Wait | Nowhere::Queue(_))) {
                 down.fate = None;
             }
         }
@@ -476,15 +501,21 @@ impl Engine {
         view: &polyport_codecs::View<'_>,
         wanted: Wanted,
         tapped: &mut Tapped<'_>,
-    ) -> Result<(UpId, Lease, usize), Fault> {
+    ) -> Result<(UpId, Lease, usize), Nowhere> {
+        // What was decided before a wait is not decided again.
+        let waited = self.waited_for(id).transpose()?;
         let snapshot = self.snapshot.clone();
         let arm = match forward.sticky.and_then(|slot| view.get(slot)) {
             _ if forward.targets.len() == 1 => 0,
+            _ if waited.is_some() => waited.map_or(0, |(arm, _)| arm),
             Some(value) => forward.split.choose(polyport_router::hash_key(value)),
             None => forward.split.choose(self.rng.random()),
         };
         let target = forward.targets.get(arm).ok_or(Fault::NoHealthyEndpoint)?;
-        let endpoint = self.choose_endpoint(target, view, wanted.protocol, &[])?;
+        let endpoint = match waited {
+            Some((_, endpoint)) => endpoint,
+            None => self.choose_endpoint(target, view, wanted.protocol, &[])?,
+        };
         if let Some(cluster) = snapshot.clusters.get(target.cluster) {
             let address: Option<SocketAddr> =
                 cluster.endpoints.get(endpoint).map(|endpoint| endpoint.address);
@@ -501,8 +532,22 @@ impl Engine {
             Lease::Shared if cluster.ordered || told => Lease::Once,
             lease => lease,
         };
-        let up = self.connection(id, target, endpoint, Wanted { lease, ends, ..wanted })?;
-        Ok((up, lease, arm))
+        let wanted = Wanted { lease, ends, ..wanted };
+        if self.must_wait(id, target.cluster, endpoint, &wanted) {
+            self.may_ask(target.cluster, endpoint).inspect_err(|_| self.unwait(id))?;
+            self.wait(id, target.cluster, endpoint, arm)?;
+            return Err(Nowhere::Queue(forward.timeout));
+        }
+        match self.connection(id, target, endpoint, wanted) {
+            Ok(up) => {
+                self.served(id, lease);
+                Ok((up, lease, arm))
+            }
+            Err(fault) => {
+                self.unwait(id);
+                Err(fault.into())
+            }
+        }
     }
 
     /// Gives back a connection that was leased and then not used.
@@ -578,6 +623,8 @@ impl Engine {
                     down.fate = None;
                 }
                 self.pace_session(id, up, pace);
+                let times = found.map(|(route, _)| self.times_of(route));
+                self.begin_session(id, times.unwrap_or_default());
                 true
             }
             Err(Nowhere::Reset) => {
@@ -628,7 +675,7 @@ impl Engine {
         let mut reply = self.spares.take();
         let after =
             self.local_reply(protocol, head.reply_to, head.noted(message), fault, &mut reply);
-        let close = after == After::Close || head.last;
+        let close = after == After::Close || head.last || fault == Fault::ShuttingDown;
         self.owe(id, reply, close);
         if close {
             self.stop_reading(id);

@@ -64,6 +64,10 @@ impl Engine {
             input: Vec::new(),
             need: 0,
             parked_head: None,
+            waiting: None,
+            waited: 0,
+            arrived: self.now,
+            session: Default::default(),
             fate: None,
             pace: Default::default(),
             parked: false,
@@ -279,6 +283,7 @@ impl Engine {
             }
             Ok(step) => {
                 down.need = 0;
+                (down.arrived, down.waited) = (self.now, 0);
                 Some(step)
             }
             Err(error) => {
@@ -411,6 +416,7 @@ impl Engine {
     /// No further message of this connection is looked at; it ends when what is
     /// owed is written.
     pub(super) fn stop_reading(&mut self, id: DownId) {
+        self.unwait(id);
         let Some(down) = self.downs.get_mut(id) else { return };
         if !matches!(down.state, DownState::Closing { .. }) {
             down.state = DownState::Closing { shut: false };
@@ -499,6 +505,7 @@ impl Engine {
     /// Forgets a downstream at once. Its requests in flight end as abandoned:
     /// shared upstreams go on, those that served it alone are closed.
     pub(super) fn close_down(&mut self, id: DownId) {
+        self.unwait(id);
         let Some(mut down) = self.downs.remove(id) else { return };
         self.actions.push(Action::Close(ConnId::Down(id)));
         self.drop_profile(down.profile, Party::Downstream);

@@ -20,14 +20,7 @@ impl Engine {
         if let Some(down) = self.downs.get_mut(flight.down) {
             down.in_flight = down.in_flight.saturating_sub(1);
         }
-        if let Some(upstream) = self.ups.get_mut(flight.up) {
-            upstream.in_flight = upstream.in_flight.saturating_sub(1);
-            if let Some(state) =
-                self.endpoints.get_mut(upstream.cluster).and_then(|s| s.get_mut(upstream.endpoint))
-            {
-                state.in_flight = state.in_flight.saturating_sub(1);
-            }
-        }
+        self.count_out(flight.up);
         Some(flight)
     }
 

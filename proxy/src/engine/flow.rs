@@ -82,9 +82,8 @@ impl Engine {
         let flight_id = flight;
         // A body that moves is no reason to give up.
         if let Some(flight) = flight.and_then(|id| self.flights.get_mut(id)) {
-            let patience = self.snapshot.timeouts.stream.as_millis() as u64;
             flight.deadline =
-                flight.deadline.max(self.now.saturating_add(patience)).min(flight.limit);
+                flight.deadline.max(self.now.saturating_add(flight.stream)).min(flight.limit);
             flight.total = flight.total.max(flight.deadline);
             let kept = flight.kept.is_some();
             if let Some(id) = flight_id.filter(|_| kept) {

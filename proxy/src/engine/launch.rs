@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use polyport_codecs::{Exchange, Fault, Head, Hop, Kind, Lease, Metadata, Side, Step};
 
 use super::Engine;
+use super::patience;
 use super::pool::Wanted;
 use super::slab::Key;
 use super::state::{ConnId, Expected, Flight, FlightId, UpId};
@@ -168,15 +169,22 @@ impl Engine {
 
     fn write_kept(&mut self, id: FlightId, up: UpId, kept: &Kept) -> Result<(), Fault> {
         let snapshot = self.snapshot.clone();
+        if let Err(fault) = self.count_in(up, false) {
+            self.unlease(up);
+            return Err(fault);
+        }
         let flight = self.flights.get_mut(id).ok_or(Fault::ShuttingDown)?;
         let upstream = self.ups.get_mut(up).ok_or(Fault::UpstreamReset)?;
         let enabled = snapshot.protocols.get(flight.protocol).ok_or(Fault::ShuttingDown)?;
+        let by_route = snapshot.forward(flight.route).is_some_and(|f| f.timeout.is_some());
+        let left = flight.total.saturating_sub(self.now);
         let correlated = enabled.protocol.exchange() == Exchange::Correlated && !upstream.ordered;
         let hop = Hop {
             id: correlated.then(|| id.to_wire(enabled.protocol.id_bits())),
             source: kept.source,
             secure: kept.secure,
             request: kept.head.reply_to,
+            timeout: patience::told(&kept.head, flight.limit, self.now, left, by_route),
             ..Hop::neutral(Side::Request)
         };
         let (head, body) = kept.bytes.split_at(kept.head.len.min(kept.bytes.len()));
@@ -185,6 +193,7 @@ impl Engine {
         if upstream.in_flight == 0 {
             upstream.unwritten = upstream.out.is_empty();
         }
+        upstream.in_flight += 1;
         let out = upstream.out.tail(&mut self.spares);
         let start = out.len();
         let changed = if asked.is_empty() {
@@ -197,11 +206,11 @@ impl Engine {
         };
         if changed.is_err() {
             out.truncate(start);
+            self.count_out(up);
             self.unlease(up);
             return Err(Fault::Unsupported);
         }
         out.extend_from_slice(body);
-        upstream.in_flight += 1;
         upstream.last_active = self.now;
         flight.up = up;
         flight.began = self.micros;
@@ -213,10 +222,6 @@ impl Engine {
         }
         if upstream.ordered && !flight.oneway {
             upstream.expected.push_back(Expected::Flight(id));
-        }
-        let (cluster, endpoint) = (upstream.cluster, upstream.endpoint);
-        if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(endpoint)) {
-            state.in_flight += 1;
         }
         if pace > 0 {
             self.set_pace(ConnId::Up(up), pace);

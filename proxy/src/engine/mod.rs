@@ -16,6 +16,7 @@
 //! [`fault`] and [`pace`] (what goes wrong on purpose).
 
 mod balance;
+mod breaker;
 pub mod buffer;
 mod counters;
 mod dispatch;
@@ -27,7 +28,9 @@ mod guard;
 mod launch;
 mod observe;
 mod pace;
+mod patience;
 mod peer;
+mod pending;
 mod pool;
 mod retry;
 mod session;
@@ -56,6 +59,7 @@ use buffer::Spares;
 use fault::Sleeper;
 use guard::Auditor;
 use launch::Kept;
+use pending::Waits;
 use pool::{EndpointState, ProfileState};
 use slab::Slab;
 use state::{ConnId, DownId, Downstream, Flight, FlightId, UpId, Upstream};
@@ -132,6 +136,8 @@ pub struct Engine {
     choosers: Vec<Chooser>,
     /// How often this worker has learned something that changes who may be chosen.
     changes: u64,
+    /// Of each cluster, what waits for connections to it.
+    waits: Vec<Waits>,
     profiles: Vec<ProfileState>,
     dirty: Vec<ConnId>,
     resume: Vec<DownId>,
@@ -147,6 +153,8 @@ pub struct Engine {
     earliest_flight: u64,
     /// No connection has a deadline before this, ms.
     earliest_conn: u64,
+    /// Nothing about waits for connections is to be looked at before this, ms.
+    earliest_wait: u64,
     /// Requests that wait to be tried again, by when.
     waiting: BinaryHeap<Reverse<(u64, FlightId)>>,
     /// By cluster: what retries may still cost.
@@ -179,6 +187,7 @@ impl Engine {
             endpoints,
             choosers: snapshot.sets.iter().map(|_| Chooser::default()).collect(),
             changes: 0,
+            waits: vec![Waits::default(); snapshot.clusters.len()],
             profiles: vec![ProfileState::default()],
             dirty: Vec::new(),
             resume: Vec::new(),
@@ -190,6 +199,7 @@ impl Engine {
             no_metadata: Metadata::default(),
             earliest_flight: u64::MAX,
             earliest_conn: u64::MAX,
+            earliest_wait: u64::MAX,
             waiting: BinaryHeap::new(),
             purses: snapshot.clusters.iter().map(|c| Purse::new(c.retry_budget)).collect(),
             mirroring: 0,

@@ -1,6 +1,6 @@
 //! Which connection carries a request: the endpoint, then one of its connections.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use polyport_codecs::{Exchange, Fault, Lease, Side};
@@ -36,7 +36,7 @@ type PoolKey = (Option<usize>, usize, Ends);
 /// What a worker knows of an endpoint.
 #[derive(Default)]
 pub(super) struct EndpointState {
-    pools: HashMap<PoolKey, Pool>,
+    pub(super) pools: HashMap<PoolKey, Pool>,
     /// Connections of any sort.
     pub connections: usize,
     /// Requests in flight, for the balance.
@@ -47,15 +47,17 @@ pub(super) struct EndpointState {
     pub pace: Pace,
     /// Refused a connection; passed over until then, ms.
     pub resting_until: u64,
+    /// Whoever waits for a connection of its own, in order.
+    pub waiting: VecDeque<DownId>,
 }
 
 /// Connections to one endpoint that speak one protocol and carry one profile.
 #[derive(Default)]
-struct Pool {
+pub(super) struct Pool {
     /// One seat a shared connection; a downstream always takes the same seat.
-    shared: Vec<Option<UpId>>,
+    pub(super) shared: Vec<Option<UpId>>,
     /// Connections that nobody uses, latest used last.
-    idle: Vec<UpId>,
+    pub(super) idle: Vec<UpId>,
 }
 
 impl Upstream {
@@ -128,14 +130,12 @@ impl Engine {
         let any_endpoint = target.endpoints.len() == cluster.endpoints.len()
             && !matches!(cluster.balance, Balance::Hash(_))
             && wanted.lease != Lease::Session;
+        self.may_ask(target.cluster, endpoint)?;
         let state = self
             .endpoints
             .get_mut(target.cluster)
             .and_then(|states| states.get_mut(endpoint))
             .ok_or(Fault::NoHealthyEndpoint)?;
-        if state.in_flight >= cluster.max_requests {
-            return Err(Fault::Overloaded);
-        }
         let pool = state.pools.entry((wanted.protocol, wanted.profile, wanted.ends)).or_default();
         if wanted.lease == Lease::Shared {
             // The same downstream keeps to the same connection, so that its
@@ -156,12 +156,14 @@ impl Engine {
                 }
             }
         }
-        if state.connections >= cluster.max_connections {
+        let breaker = cluster.breaker.as_ref();
+        if state.connections >= cluster.max_connections
+            || breaker.is_some_and(|breaker| !breaker.has_room(endpoint))
+        {
             // One that waits for another client's next request must go.
-            let idle = state.pools.values().find_map(|pool| pool.idle.first().copied());
-            match idle {
+            match self.idle_to_close(target.cluster, endpoint) {
                 Some(idle) => self.close_up(idle, Fault::UpstreamReset),
-                None => return Err(Fault::Overloaded),
+                None => return Err(self.full(target.cluster, "connections")),
             }
         }
         self.open(down, target.cluster, endpoint, wanted, any_endpoint)
@@ -178,6 +180,7 @@ impl Engine {
         let snapshot = self.snapshot.clone();
         let cluster = snapshot.clusters.get(cluster_at).ok_or(Fault::NoHealthyEndpoint)?;
         let address = cluster.endpoints.get(endpoint).ok_or(Fault::NoHealthyEndpoint)?.address;
+        self.take_connection(cluster_at, endpoint)?;
         let shared = wanted.lease == Lease::Shared;
         let seat = down.index() % cluster.connections.max(1);
         let decoder = wanted
@@ -237,12 +240,11 @@ impl Engine {
         self.counters.connects += 1;
         self.use_profile(wanted.profile, Party::Upstream);
         let up = self.ups.insert(Box::new(upstream));
-        if let Some(state) = self.endpoints.get_mut(cluster_at).and_then(|s| s.get_mut(endpoint)) {
-            state.connections += 1;
-            if shared {
-                let key = (wanted.protocol, wanted.profile, wanted.ends);
-                state.pools.entry(key).or_default().seat(seat, up);
-            }
+        if let Some(state) = self.endpoints.get_mut(cluster_at).and_then(|s| s.get_mut(endpoint))
+            && shared
+        {
+            let key = (wanted.protocol, wanted.profile, wanted.ends);
+            state.pools.entry(key).or_default().seat(seat, up);
         }
         self.actions.push(Action::Connect(up, address));
         self.look_by(until);
@@ -253,10 +255,12 @@ impl Engine {
     pub(super) fn release(&mut self, up: UpId) {
         let Some(upstream) = self.ups.get_mut(up) else { return };
         upstream.used = true;
-        if upstream.draining || self.draining {
+        let (cluster, endpoint) = (upstream.cluster, upstream.endpoint);
+        if upstream.draining || self.draining || self.yields(cluster, endpoint) {
             self.close_up(up, Fault::UpstreamReset);
             return;
         }
+        let Some(upstream) = self.ups.get_mut(up) else { return };
         upstream.mode = UpMode::Idle;
         upstream.last_active = self.now;
         // It was not read while a client was slow to take its reply. All of that is in
@@ -264,12 +268,13 @@ impl Engine {
         self.let_up(up);
         self.set_pace(ConnId::Up(up), 0);
         let Some(upstream) = self.ups.get(up) else { return };
-        let (cluster, endpoint, key) = (upstream.cluster, upstream.endpoint, upstream.pool());
+        let key = upstream.pool();
         let idle_timeout =
             self.snapshot.clusters.get(cluster).map_or(0, |c| c.idle_timeout.as_millis() as u64);
         if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(endpoint)) {
             state.pools.entry(key).or_default().idle.push(up);
         }
+        self.freed(cluster, endpoint);
         self.look_by(self.now + idle_timeout);
     }
 
@@ -305,6 +310,7 @@ impl Engine {
     /// The connection stands: what waits on it can go.
     pub fn connected(&mut self, up: UpId) {
         if let Some(upstream) = self.ups.get_mut(up) {
+            let (cluster, before) = (upstream.cluster, upstream.pending());
             upstream.phase = UpPhase::Ready;
             upstream.last_active = self.now;
             upstream.last_read = self.now;
@@ -314,6 +320,7 @@ impl Engine {
                 .get(upstream.cluster)
                 .map_or(u64::MAX, |c| c.heartbeat.min(c.idle_timeout).as_millis() as u64);
             self.look_by(self.now.saturating_add(heartbeat));
+            self.shift_pending(cluster, before, 0);
             self.mark_up(up);
         }
     }
@@ -334,7 +341,8 @@ impl Engine {
         if let Some(state) = states.and_then(|states| states.get_mut(endpoint)) {
             state.resting_until = self.now + REST;
         }
-        let other = if again { self.other_endpoint(cluster_at, endpoint) } else { None };
+        let waiting = upstream.in_flight;
+        let other = if again { self.other_endpoint(cluster_at, endpoint, waiting) } else { None };
         let Some(other) = other else {
             self.close_up(up, Fault::ConnectFailed);
             return;
@@ -347,20 +355,13 @@ impl Engine {
         upstream.phase = UpPhase::Connecting(until);
         let (key, in_flight) = (upstream.pool(), upstream.in_flight);
         let seat = upstream.seat;
-        if let Some(states) = self.endpoints.get_mut(cluster_at) {
-            if let Some(state) = states.get_mut(endpoint) {
-                state.connections -= 1;
-                state.in_flight -= in_flight.min(state.in_flight);
-            }
-            if let Some(state) = states.get_mut(other) {
-                state.connections += 1;
-                state.in_flight += in_flight;
-                if shared {
-                    let pool = state.pools.entry(key).or_default();
-                    if pool.shared.get(seat).copied().flatten().is_none() {
-                        pool.seat(seat, up);
-                    }
-                }
+        self.move_counts(cluster_at, endpoint, other, in_flight);
+        if let Some(state) = self.endpoints.get_mut(cluster_at).and_then(|s| s.get_mut(other))
+            && shared
+        {
+            let pool = state.pools.entry(key).or_default();
+            if pool.shared.get(seat).copied().flatten().is_none() {
+                pool.seat(seat, up);
             }
         }
         if let Some(endpoint) = cluster.endpoints.get(other) {

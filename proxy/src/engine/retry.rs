@@ -154,13 +154,7 @@ impl Engine {
         let Some(flight) = self.flights.get_mut(id) else { return };
         let up: UpId = std::mem::replace(&mut flight.up, Key::nobody());
         let alone = flight.lease != Lease::Shared;
-        if let Some(upstream) = self.ups.get_mut(up) {
-            upstream.in_flight = upstream.in_flight.saturating_sub(1);
-            if let Some(state) =
-                self.endpoints.get_mut(upstream.cluster).and_then(|s| s.get_mut(upstream.endpoint))
-            {
-                state.in_flight = state.in_flight.saturating_sub(1);
-            }
+        if self.count_out(up) {
             if alone {
                 // It has a reply of unknown length to come, if any.
                 self.close_up(up, Fault::UpstreamReset);

@@ -10,7 +10,9 @@ use super::buffer::OutBuffer;
 use super::fault::Fate;
 use super::launch::Kept;
 use super::pace::Pace;
+use super::patience::SessionTimes;
 use super::peer::Peer;
+use super::pending::Waiting;
 use super::slab::Key;
 
 /// Names a downstream connection.
@@ -118,6 +120,12 @@ pub struct Downstream {
     pub need: usize,
     /// A head that was decoded but could not yet be sent on; its bytes begin `input`.
     pub parked_head: Option<Head>,
+    /// The request of the parked head stands in a queue for a connection.
+    pub waiting: Option<Box<Waiting>>,
+    /// How long the current request stood there, ms.
+    pub waited: u64,
+    /// When the current message's head was all there, ms.
+    pub arrived: u64,
     /// What was decided of that message.
     pub fate: Option<Fate>,
     /// How fast it is read.
@@ -154,6 +162,8 @@ pub struct Downstream {
     pub held: Option<UpId>,
     /// Index into the engine's profiles.
     pub profile: usize,
+    /// How long the session that it is in may last.
+    pub session: SessionTimes,
     /// A session whose messages are looked at.
     pub dialogue: Option<Box<Dialogue>>,
     /// It is one of many streams on a connection, and may be silent for long.
@@ -319,6 +329,8 @@ pub struct Flight {
     pub per_try: u64,
     /// How long it may take, ms, once all of it is there.
     pub timeout: u64,
+    /// How long nothing of a body may move, ms.
+    pub stream: u64,
     /// Past this nobody waits for it, ms; its sender said so. `u64::MAX`: it did not.
     pub limit: u64,
     /// What it asked of the upstream connection.

@@ -10,6 +10,7 @@ use polyport_codecs::Fault;
 use super::Engine;
 use super::flow::SHARED_STALL;
 use super::observe::Seen;
+use super::patience::SILENCE;
 use super::state::{ConnId, DownId, DownState, FlightId, UpId, UpMode, UpPhase};
 use crate::policy::retry::Ended;
 
@@ -25,7 +26,11 @@ impl Engine {
     /// When [`Engine::expire`] is next of use, ms; `u64::MAX`: nothing is waited for.
     pub fn next_deadline(&self) -> u64 {
         let wait = self.waiting.peek().map_or(u64::MAX, |Reverse((due, _))| *due);
-        self.earliest_flight.min(self.earliest_conn).min(wait).min(self.next_sleeper())
+        self.earliest_flight
+            .min(self.earliest_conn)
+            .min(self.earliest_wait)
+            .min(wait)
+            .min(self.next_sleeper())
     }
 
     /// Ends whatever is past its deadline.
@@ -34,6 +39,9 @@ impl Engine {
         self.tell_suppressed();
         if self.now >= self.earliest_flight {
             self.expire_flights();
+        }
+        if self.now >= self.earliest_wait {
+            self.expire_queues();
         }
         self.expire_waits();
         if self.now >= self.earliest_conn {
@@ -56,14 +64,19 @@ impl Engine {
         for id in due {
             let Some(flight) = self.flights.get(id) else { continue };
             let (up, started, began) = (flight.up, flight.started, flight.began);
-            if let Some(upstream) = self.ups.get(up) {
+            // A client that waits for a moment only learns nothing of the endpoint.
+            let hasty = flight.limit <= self.now && self.now.saturating_sub(started) < SILENCE;
+            if let Some(upstream) = self.ups.get(up)
+                && !hasty
+            {
                 let (cluster, endpoint) = (upstream.cluster, upstream.endpoint);
                 let took = self.micros.saturating_sub(began);
                 self.observe(cluster, endpoint, Seen::Timeout, took);
             }
             // A connection that said nothing since may be dead: new requests
             // go elsewhere, and it closes when the last one on it has ended.
-            let silent = self.ups.get(up).is_some_and(|upstream| upstream.last_read <= started);
+            let silent =
+                !hasty && self.ups.get(up).is_some_and(|upstream| upstream.last_read <= started);
             let endpoint = self.ups.get(up).map(|upstream| upstream.endpoint);
             if !endpoint.is_some_and(|endpoint| self.again(id, Ended::Timeout, endpoint)) {
                 self.fail(id, Fault::Timeout);
@@ -101,23 +114,27 @@ impl Engine {
                         .map_or(read, |listener| listener.detect_timeout.as_millis() as u64);
                     (down.message_since + limit, Due::FallBack)
                 }
-                DownState::Session(_) => match &down.dialogue {
-                    Some(dialogue) if dialogue.patience > 0 && !down.read_paused => {
-                        (down.last_read + dialogue.patience, Due::Silent)
-                    }
-                    _ => (u64::MAX, Due::Close),
-                },
+                DownState::Session(up) => {
+                    let silent = match &down.dialogue {
+                        Some(dialogue) if dialogue.patience > 0 && !down.read_paused => {
+                            down.last_read + dialogue.patience
+                        }
+                        _ => u64::MAX,
+                    };
+                    let over = self.session_deadline(down, up);
+                    if over <= silent { (over, Due::Over) } else { (silent, Due::Silent) }
+                }
                 DownState::Closing { .. } => (u64::MAX, Due::Close),
                 DownState::Body { flight, .. } | DownState::Steps { flight, .. }
                     if !down.read_paused =>
                 {
                     // A client that is being answered may pause in what it sends.
-                    let streams = down.stream
-                        || flight
-                            .and_then(|id| self.flights.get(id))
-                            .is_some_and(|flight| flight.replying);
+                    let flight = flight.and_then(|id| self.flights.get(id));
+                    let streams = down.stream || flight.is_some_and(|flight| flight.replying);
+                    let stream = flight.map_or(stream, |flight| flight.stream);
                     (down.last_read + if streams { stream.max(read) } else { read }, Due::Close)
                 }
+                DownState::Idle if down.waiting.is_some() => (u64::MAX, Due::Close),
                 DownState::Idle if !down.input.is_empty() && !down.parked => {
                     (down.message_since + read, Due::Close)
                 }
@@ -149,6 +166,7 @@ impl Engine {
                 }
                 Due::Close => self.close_down(id),
                 Due::Silent => self.end_session(id, Fault::Timeout),
+                Due::Over => self.end_session(id, Fault::Expired),
             }
         }
     }
@@ -227,6 +245,10 @@ impl Engine {
             let Some(down) = self.downs.get_mut(id) else { continue };
             match down.state {
                 DownState::Detecting => self.stop_reading(id),
+                // It may have waited for long: it learns that it may go elsewhere.
+                DownState::Idle if down.waiting.is_some() => {
+                    self.give_up_waiting(id, Fault::ShuttingDown);
+                }
                 DownState::Idle if down.in_flight == 0 => self.stop_reading(id),
                 DownState::Idle => {
                     if let Some(lane) = down.lanes.back_mut() {
@@ -257,6 +279,7 @@ impl Engine {
 enum Due {
     Close,
     Silent,
+    Over,
     FallBack,
 }
 

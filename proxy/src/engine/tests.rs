@@ -10,6 +10,7 @@ mod sim;
 mod slow;
 mod tail;
 mod toy;
+mod waiting;
 
 use sim::{Plan, simulate};
 
@@ -36,6 +37,34 @@ fn every_request_of_a_stormy_run_ends_exactly_once() {
                 "{} seed {seed}: {report:?}",
                 protocol.name
             );
+            answered += report.answered;
+        }
+        assert!(answered > 0, "{}: a storm that kills everything shows nothing", protocol.name);
+    }
+}
+
+#[test]
+fn requests_that_wait_for_each_others_connections_all_end_and_leave_no_count() {
+    for protocol in [&toy::CORRELATED, &toy::IN_ORDER, &toy::PIPELINED, &toy::ALONE] {
+        let mut waited = 0;
+        for seed in 0..100 {
+            let report = simulate(protocol, seed, Plan::calm().tight());
+            assert_eq!(report.errors, 0, "{} seed {seed}: {report:?}", protocol.name);
+            assert_eq!(report.answered, report.asked, "{} seed {seed}: {report:?}", protocol.name);
+            waited += usize::from(report.waited);
+        }
+        assert!(waited > 50, "{}: hardly anybody waited: {waited}", protocol.name);
+        let mut answered = 0;
+        for seed in 0..200 {
+            let report = simulate(protocol, seed, Plan::stormy().tight());
+            let ended = report.answered + report.errors + report.cut;
+            assert_eq!(ended, report.asked, "{} seed {seed}: {report:?}", protocol.name);
+            answered += report.answered;
+        }
+        for seed in 0..100 {
+            let report = simulate(protocol, seed, Plan::patched().copied().tight());
+            let ended = report.answered + report.errors + report.cut;
+            assert_eq!(ended, report.asked, "{} seed {seed}: {report:?}", protocol.name);
             answered += report.answered;
         }
         assert!(answered > 0, "{}: a storm that kills everything shows nothing", protocol.name);

@@ -262,7 +262,7 @@ impl Engine {
             }
             if head.body == Body::Steps {
                 // What comes bit by bit may pause.
-                let patience = snapshot.timeouts.stream.as_millis() as u64;
+                let patience = flight.stream;
                 flight.timeout = flight.timeout.max(patience);
                 flight.deadline =
                     flight.deadline.max(self.now.saturating_add(patience)).min(flight.limit);
@@ -277,6 +277,7 @@ impl Engine {
             request: flight.reply_to,
             close: !session && (flight.last || (self.draining && !interim)),
             plain_body: flight.plain_body,
+            timeout: None,
         };
         if self.draining && exchange == (Exchange::Ordered { shared: false }) && !interim {
             flight.last = true;
@@ -336,6 +337,7 @@ impl Engine {
     /// The reply turns its exchange into a session (HTTP 101, CONNECT).
     fn become_session(&mut self, up: UpId, flight: FlightId) {
         let Some(flight) = self.forget_flight(flight) else { return };
+        self.begin_session(flight.down, self.times_of(flight.route));
         self.counters.answered += 1;
         if let Some(upstream) = self.ups.get_mut(up) {
             upstream.mode = UpMode::Session(flight.down);
@@ -398,7 +400,9 @@ impl Engine {
             return;
         };
         let until = self.now + cluster.connect_timeout.as_millis() as u64;
+        let before = upstream.pending();
         upstream.phase = UpPhase::Connecting(until);
+        let (cluster_at, after) = (upstream.cluster, upstream.pending());
         (upstream.eof, upstream.blocked, upstream.used, upstream.probed) = (false, false, false, 0);
         (upstream.state, upstream.need) = (UpState::Idle, 0);
         upstream.input.clear();
@@ -425,6 +429,7 @@ impl Engine {
             upstream.preamble_left = state.profile.replies;
         }
         self.counters.connects += 1;
+        self.shift_pending(cluster_at, before, after);
         self.actions.push(Action::Close(ConnId::Up(id)));
         self.actions.push(Action::Connect(id, endpoint.address));
         self.look_by(until);
@@ -435,14 +440,14 @@ impl Engine {
         self.leave_pool(id);
         let Some(mut upstream) = self.ups.remove(id) else { return };
         self.actions.push(Action::Close(ConnId::Up(id)));
-        if let Some(state) =
-            self.endpoints.get_mut(upstream.cluster).and_then(|s| s.get_mut(upstream.endpoint))
+        self.shift_pending(upstream.cluster, upstream.pending(), 0);
+        self.give_requests(upstream.cluster, upstream.endpoint, upstream.in_flight);
+        self.give_connection(upstream.cluster, upstream.endpoint);
+        if matches!(upstream.mode, UpMode::Session(_))
+            && let Some(state) =
+                self.endpoints.get_mut(upstream.cluster).and_then(|s| s.get_mut(upstream.endpoint))
         {
-            state.connections = state.connections.saturating_sub(1);
-            state.in_flight = state.in_flight.saturating_sub(upstream.in_flight);
-            if matches!(upstream.mode, UpMode::Session(_)) {
-                state.sessions = state.sessions.saturating_sub(1);
-            }
+            state.sessions = state.sessions.saturating_sub(1);
         }
         self.drop_profile(upstream.profile, Party::Upstream);
         let waiting = upstream.out.len();
@@ -562,11 +567,7 @@ impl Engine {
                 decoder.expect(reply_to);
             }
         }
-        if let Some(state) =
-            self.endpoints.get_mut(dead.cluster).and_then(|s| s.get_mut(dead.endpoint))
-        {
-            state.in_flight += 1;
-        }
+        self.add_requests(dead.cluster, dead.endpoint, 1);
         if let Some(flight) = self.flights.get_mut(id) {
             flight.up = up;
             let pace = flight.pace;

@@ -64,13 +64,20 @@ pub enum StartError {
 #[derive(Default)]
 pub(crate) struct Board {
     values: [AtomicU64; Counters::COUNT],
-    /// Now open or in flight: downstreams, upstreams, requests.
-    now: [AtomicU64; 3],
+    /// Now open, in flight or waiting: downstreams, upstreams, requests, those that wait.
+    now: [AtomicU64; 4],
 }
 
 impl Board {
-    pub(crate) fn publish(&self, counters: &Counters, downs: usize, ups: usize, flights: usize) {
-        for (place, value) in self.now.iter().zip([downs, ups, flights]) {
+    pub(crate) fn publish(
+        &self,
+        counters: &Counters,
+        downs: usize,
+        ups: usize,
+        flights: usize,
+        pending: usize,
+    ) {
+        for (place, value) in self.now.iter().zip([downs, ups, flights, pending]) {
             place.store(value as u64, Ordering::Relaxed);
         }
         for (place, value) in self.values.iter().zip(counters.values()) {
@@ -90,6 +97,8 @@ pub struct Totals {
     pub upstreams: u64,
     /// Requests now in flight.
     pub in_flight: u64,
+    /// Requests now waiting for a connection.
+    pub pending: u64,
 }
 
 /// Tells workers to stop.
@@ -219,15 +228,16 @@ impl Proxy {
 
     /// What was done so far. Each worker's figures are as of its latest turn.
     pub fn totals(&self) -> Totals {
-        let (mut sums, mut now) = ([0; Counters::COUNT], [0; 3]);
+        let (mut sums, mut now) = ([0; Counters::COUNT], [0; 4]);
         for board in &self.boards {
             let places = board.values.iter().chain(&board.now);
             for (sum, place) in sums.iter_mut().chain(&mut now).zip(places) {
                 *sum += place.load(Ordering::Relaxed);
             }
         }
-        let (counters, [downstreams, upstreams, in_flight]) = (Counters::from_values(sums), now);
-        Totals { counters, downstreams, upstreams, in_flight }
+        let (counters, [downstreams, upstreams, in_flight, pending]) =
+            (Counters::from_values(sums), now);
+        Totals { counters, downstreams, upstreams, in_flight, pending }
     }
 
     /// Takes no new connections, answers what is in flight (no longer than the

@@ -479,6 +479,7 @@ impl Future for Worker {
             worker.engine.downstreams(),
             worker.engine.upstreams(),
             worker.engine.in_flight(),
+            worker.engine.pending(),
         );
         if let Some(until) = worker.drain_until
             && ((worker.engine.is_drained() && worker.streams.open.get() == 0)

@@ -311,6 +311,22 @@ const stories = {
     assert.strictEqual(await client.value('plain', [ 2 ]), 2);
   }),
 
+  // The call's own time: answered when it is over, and told to the server as what is left.
+  // The route has `most` milliseconds.
+  patience: (port, most) => connected(port, async client => {
+    for (const form of [ V1, CHECKED ]) {
+      const begun = Date.now();
+      const never = await client.status('hang', [], { form, timeout: 400 });
+      assert.strictEqual(never.status, 7);
+      const took = Date.now() - begun;
+      assert.ok(took >= 390 && took < Number(most), `${took} ms`);
+      for (const [ timeout, bound ] of [[ 600_000, Number(most) ], [ 3000, 3000 ]]) {
+        const seen = await client.value('patience', [], { form, timeout });
+        assert.ok(seen > 0 && seen <= bound, `${seen} of ${timeout}`);
+      }
+    }
+  }),
+
   // A server that says it takes no more: what comes after is served all the same, elsewhere.
   goaway: (port, through) => connected(port, async client => {
     const before = await client.stats();

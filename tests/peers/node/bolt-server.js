@@ -14,6 +14,7 @@
 //   beat()            sends a heartbeat to its caller's connection; whether it was answered
 //   goaway()          announces that the server takes no more requests on this connection
 //   block()           the texts of its request's header block
+//   patience()        how long its caller waits, as the request says
 //   hang()            never answers
 // com.polyport.ProtoEcho 1.0, in protobuf (bolt.js):
 //   where({ text })   { text, port, tenant, headers }: the request property of that name, and all texts
@@ -37,6 +38,7 @@ class Server extends RpcServer {
     switch (method) {
       case 'status': return send(args[0], { errorMsg: args[1] });
       case 'block': return send(0, { appResponse: bolt.block(connection.heard) });
+      case 'patience': return send(0, { appResponse: bolt.patience(connection.heard) });
       case 'hang': return undefined;
       case 'goaway': {
         connection.socket.write(bolt.goAway());

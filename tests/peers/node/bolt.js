@@ -35,4 +35,9 @@ function block(frame) {
   return texts.decode(frame.subarray(start, start + frame.readUInt16BE(lengths + 2)));
 }
 
-module.exports = { ECHO, PROTO_ECHO, proto, goAway, block };
+// How long a request's sender waits, in milliseconds.
+function patience(frame) {
+  return frame.readInt32BE(frame[0] === 2 ? 12 : 10);
+}
+
+module.exports = { ECHO, PROTO_ECHO, proto, goAway, block, patience };

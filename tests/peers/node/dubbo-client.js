@@ -270,6 +270,25 @@ const stories = {
     assert.strictEqual(await client.value('plain', 'I', [ 2 ]), 2);
   }),
 
+  // The call's own time: answered when it is over, and told to the server as what is left.
+  // The route has `most` milliseconds.
+  patience: (port, most) => connected(port, async client => {
+    const begun = Date.now();
+    const never = await client.call('hang', '', [], { attachments: { timeout: '400' } });
+    assert.strictEqual(never.status, 31);
+    const took = Date.now() - begun;
+    assert.ok(took >= 390 && took < Number(most), `${took} ms`);
+    for (const [ timeout, bound ] of [[ '600000', most ], [ 600000, most ], [ '3000', 3000 ]]) {
+      const { attachments } = await client.value('echo', STRING, [ 'x' ], { attachments: { tenant: 'acme', timeout } });
+      assert.strictEqual(typeof attachments.timeout, typeof timeout);
+      const seen = Number(attachments.timeout);
+      assert.ok(seen > 0 && seen <= Number(bound), `${attachments.timeout} of ${timeout}`);
+      assert.strictEqual(attachments.tenant, 'acme');
+    }
+    const { attachments } = await client.value('echo', STRING, [ 'x' ], { attachments: { tenant: 'acme' } });
+    assert.ok(!('timeout' in attachments));
+  }),
+
   // A server that goes read-only: what comes after is served all the same.
   readonly: port => connected(port, async client => {
     assert.strictEqual(await client.value('readonly', '', []), true);

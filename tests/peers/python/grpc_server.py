@@ -113,6 +113,11 @@ def slow(request, context):
     return value(b"slow")
 
 
+def patience(request, context):
+    """How many milliseconds the caller still waits."""
+    return value(str(int(context.time_remaining() * 1000)).encode())
+
+
 def given_up(request, context):
     return value(str(cancelled).encode())
 
@@ -133,7 +138,7 @@ def says(status):
 def handlers():
     loads, dumps = wrappers_pb2.BytesValue.FromString, wrappers_pb2.BytesValue.SerializeToString
     kinds = {
-        grpc.unary_unary_rpc_method_handler: (unary, who, metadata, fail, fail_richly, slow, given_up, ail, recover),
+        grpc.unary_unary_rpc_method_handler: (unary, who, metadata, fail, fail_richly, slow, patience, given_up, ail, recover),
         grpc.unary_stream_rpc_method_handler: (down, fail_late),
         grpc.stream_unary_rpc_method_handler: (up, lazy_up),
         grpc.stream_stream_rpc_method_handler: (both,),

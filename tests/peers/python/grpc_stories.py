@@ -345,6 +345,19 @@ def route_timeout(port):
         assert time.time() - begun < 5
 
 
+def patience(port, most):
+    """The server is told what is left of the caller's time; the route has so many milliseconds."""
+    client = Client(port)
+    for timeout, bound in ((600, int(most)), (3, 3000)):
+        seen = int(client.call("Patience", timeout=timeout))
+        # gRPC rounds up, to one part in a hundred.
+        assert 0 < seen <= bound * 1.02, (timeout, seen)
+    begun = time.time()
+    error = fails(lambda: client.call("Slow", b"30000", timeout=0.4))
+    assert error.code() == StatusCode.DEADLINE_EXCEEDED, error
+    assert time.time() - begun < 5
+
+
 def dying(port):
     """The server dies amid calls: they fail as UNAVAILABLE, and so do new ones."""
     client = Client(port)

@@ -7,6 +7,7 @@
 
 use super::LARGEST_BODY;
 use super::body::{arguments, map_type};
+use super::deadline;
 use super::header::{self, EVENT, Header, REQUEST, SERIALIZATION};
 use crate::hessian::{Reader, Scalar, Skipper, Stop, write};
 use crate::limits::Limits;
@@ -72,6 +73,74 @@ pub(super) fn rewrite(
         place.copy_from_slice(&length.to_be_bytes());
     }
     Ok(())
+}
+
+/// Appends `bytes`, a whole call, with each attachment that says how long its sender waits
+/// lowered to `timeout` ms, as text where it is text and as a number where it is one; false, and
+/// nothing appended, where there is none that says more.
+pub(super) fn lower(bytes: &[u8], timeout: u32, out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    let lowered = lowered(bytes, timeout, out);
+    if lowered != Ok(true) {
+        out.truncate(start);
+    }
+    lowered == Ok(true)
+}
+
+fn lowered(bytes: &[u8], timeout: u32, out: &mut Vec<u8>) -> Result<bool, Stop> {
+    let header = header::read(bytes).ok_or(Stop::Short)?;
+    let whole = bytes.len() as u64 == header::LEN as u64 + u64::from(header.body);
+    if !whole || header.flags & SERIALIZATION != HESSIAN2 || header.flags & EVENT != 0 {
+        return Ok(false);
+    }
+    let limits = Limits::default();
+    let mut skipper = Skipper::new(limits.depth, limits.elements);
+    let (mut name, mut value) = (Vec::new(), Vec::new());
+    let Some(mut reader) = locate(&header, bytes, &mut skipper)? else { return Ok(false) };
+    match bytes.get(reader.at) {
+        Some(b'H') => reader.at += 1,
+        Some(b'M') => {
+            reader.at += 1;
+            map_type(&mut reader, &mut name)?;
+        }
+        _ => return Ok(false),
+    }
+    let (start, mut copied, mut any) = (out.len(), 0, false);
+    while bytes.get(reader.at).is_some_and(|tag| *tag != b'Z') {
+        let mut ahead = reader;
+        let says = match ahead.scalar(&mut name)? {
+            Some(Scalar::Text(text)) => deadline::is_name(ahead.text(text, &name)),
+            _ => false,
+        };
+        skipper.skip(&mut reader)?;
+        let begin = reader.at;
+        let mut ahead = reader;
+        skipper.skip(&mut reader)?;
+        if !says {
+            continue;
+        }
+        let Some(scalar) = ahead.scalar(&mut value)? else { continue };
+        if deadline::millis(&scalar, &ahead, &value) <= timeout {
+            continue;
+        }
+        out.extend_from_slice(bytes.get(copied..begin).unwrap_or_default());
+        match scalar {
+            // Clients write an int or a long: each has forms that are no other's.
+            Scalar::Integer(_) if matches!(bytes.get(begin), Some(b'I' | 0x80..=0xd7)) => {
+                write::int(i32::try_from(timeout).unwrap_or(i32::MAX), out);
+            }
+            Scalar::Integer(_) => write::long(i64::from(timeout), out),
+            _ => write::string(&timeout.to_string(), out),
+        }
+        (copied, any) = (reader.at, true);
+    }
+    out.extend_from_slice(bytes.get(copied..).unwrap_or_default());
+    // Longer by a few bytes at most, which every peer has room for.
+    let body = (out.len() - start).saturating_sub(header::LEN) as u32;
+    if let Some(place) = out.get_mut(start + 12..start + header::LEN) {
+        place.copy_from_slice(&body.to_be_bytes());
+    }
+    Ok(any)
 }
 
 /// A reader at the message's attachments; `None` where it is a reply that has no place for them.

@@ -194,6 +194,70 @@ fn seen(side: Side, input: &[u8]) -> (Option<Vec<u8>>, Outcome) {
     (message.metadata.first().map(|(_, value)| value.clone()), message.head.outcome)
 }
 
+/// The attachments of a call whose server is told that so many milliseconds are left.
+fn told(attachments: &[u8], timeout: u32) -> Vec<u8> {
+    let message = call(attachments);
+    let head = Head::whole(Kind::Request, message.len());
+    let hop = Hop { id: Some(9), timeout: Some(timeout), ..Hop::neutral(Side::Request) };
+    let (mut relayed, mut rewritten) = (b"before".to_vec(), b"before".to_vec());
+    Dubbo.relay(&head, &message, &hop, &mut relayed);
+    Dubbo.rewrite(&head, &message, &hop, &[], &mut rewritten).expect("changed");
+    assert_eq!(relayed, rewritten);
+    let out = relayed.strip_prefix(b"before").expect("what was there");
+    assert_eq!(out[4..12], 9u64.to_be_bytes());
+    assert_eq!(out[12..16], (out.len() as u32 - 16).to_be_bytes());
+    out[16..].strip_prefix(CALL).expect("the arguments").to_vec()
+}
+
+#[test]
+fn the_server_is_told_what_is_left_of_the_clients_time() {
+    for (had, has) in [
+        (
+            &b"H\x01a\x01x\x07timeout\x043000\x01b\x93Z"[..],
+            &b"H\x01a\x01x\x07timeout\x03700\x01b\x93Z"[..],
+        ),
+        // An int stays an int, a long a long.
+        (b"H\x07timeout\xd4\x0b\xb8Z", b"H\x07timeoutI\0\0\x02\xbcZ"),
+        (b"H\x07timeoutI\0\0\x0b\xb8Z", b"H\x07timeoutI\0\0\x02\xbcZ"),
+        (b"H\x07timeout\x59\0\0\x0b\xb8Z", b"H\x07timeoutL\0\0\0\0\0\0\x02\xbcZ"),
+        // Both are, and the map keeps its form.
+        (b"M\x90\x03_TO\x0510000\x07Timeout\x03999Z", b"M\x90\x03_TO\x03700\x07Timeout\x03700Z"),
+        // What says less, or nothing that is a time, stays; nothing is added.
+        (b"H\x07timeout\x03600Z", b"H\x07timeout\x03600Z"),
+        (b"H\x07timeout\x01x\x03_TONZ", b"H\x07timeout\x01x\x03_TONZ"),
+        (b"HZ", b"HZ"),
+        (b"N", b"N"),
+        (b"", b""),
+    ] {
+        assert_eq!(told(had, 700), has, "{}", had.escape_ascii());
+    }
+}
+
+#[test]
+fn how_long_the_client_waits_is_read_where_somebody_wants_to_know() {
+    let codecs = ["attachment.timeout", "attachment.other"].map(|key| {
+        let interest = Interest::of([key]);
+        (Dubbo.compile(&Limits::default(), &interest), interest)
+    });
+    for (attachments, due) in [
+        (&b"H\x07timeout\x043000Z"[..], 3000),
+        (b"H\x07timeout\xd4\x0b\xb8\x03_TO\x03500Z", 500),
+        (b"H\x07timeout\x01-Z", 0),
+        (b"H\x07timeoutNZ", 0),
+        (b"H\x07timeoutL\x7f\0\0\0\0\0\0\0Z", u32::MAX),
+        (b"HZ", 0),
+    ] {
+        for ((codec, interest), due) in codecs.iter().zip([due, 0]) {
+            // One that says nothing comes after one that says something.
+            let input = [call(attachments), call(b"HZ")].concat();
+            let all = transcript(codec.as_ref(), interest, Side::Request, &input, &[]);
+            let timeouts: Vec<u32> = all.messages.iter().map(|m| m.head.timeout).collect();
+            assert_eq!(timeouts, [due, 0], "{}", attachments.escape_ascii());
+        }
+    }
+    assert_eq!(Dubbo.deadline(), Some("attachment.timeout"));
+}
+
 /// A value that stands for itself: one whose classes, if any, are its own.
 fn skips(value: &[u8]) -> bool {
     let mut reader = Reader::new(value, 0);
@@ -279,6 +343,7 @@ proptest! {
         let changes = [set("attachment.a", "1"), remove("attachment.b")];
         for input in [message(flags, 20, &body), message(TWO_WAY_HESSIAN, 0, &body), body] {
             let _ = rewrite(&input, &changes);
+            super::lower(&input, 5, &mut Vec::new());
         }
     }
 }

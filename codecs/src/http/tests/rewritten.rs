@@ -260,3 +260,34 @@ proptest! {
         prop_assert_eq!((again.messages.len(), again.error, again.unread), (1, None, 0));
     }
 }
+
+/// A call of gRPC whose server is told that so many milliseconds are left.
+fn told(fields: &str, timeout: u32, changes: &[Change<'_>]) -> String {
+    let input = format!(
+        "POST /a.B/C HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\n{fields}\r\n"
+    );
+    let codec = Http.compile(&Limits::default(), &Interest::nothing());
+    let mut decoder = codec.decoder(Side::Request);
+    let step = decoder.decode(input.as_bytes(), &mut Metadata::default()).expect("fine");
+    let Step::Head(head) = step else { panic!("{step:?}") };
+    let timeout = Some(timeout);
+    let hop = Hop { timeout, request: head.reply_to, ..Hop::neutral(Side::Request) };
+    let mut out = Vec::new();
+    Http.rewrite(&head, &input.as_bytes()[..head.len], &hop, changes, &mut out).expect("changed");
+    String::from_utf8(out).expect("text")
+}
+
+#[test]
+fn a_server_of_grpc_is_told_what_is_left_of_the_clients_time() {
+    for (timeout, due) in
+        [(1, "1m"), (2_500, "2500m"), (99_999_999, "99999999m"), (100_000_999, "100000S")]
+    {
+        for name in ["grpc-timeout", "Grpc-Timeout"] {
+            let out = told(&format!("{name}: 1H\r\nX: y\r\n"), timeout, &[]);
+            let expected = format!("X: y\r\ngrpc-timeout: {due}\r\n\r\n");
+            assert!(out.ends_with(&expected) && !out.contains("1H"), "{out}");
+        }
+    }
+    let out = told("grpc-timeout: 1H\r\n", 5, &[set("header.grpc-timeout", "7S")]);
+    assert!(out.contains("grpc-timeout: 7S") && !out.contains("5m"), "{out}");
+}

@@ -105,6 +105,7 @@ fn a_denied_subscription_is_answered_filter_by_filter() {
 fn a_session_ends_with_a_reason_in_5_and_without_a_word_before() {
     for (fault, code) in [
         (Fault::ShuttingDown, 0x8b),
+        (Fault::Expired, 0xa0),
         (Fault::Denied, 0x87),
         (Fault::Overloaded, 0x97),
         (Fault::Timeout, 0x8d),
@@ -187,6 +188,7 @@ const HOP: Hop = Hop {
     request: ReplyTo { id: 0, token: 0 },
     close: false,
     plain_body: false,
+    timeout: None,
 };
 
 /// The last of a client's packets after `changes`.

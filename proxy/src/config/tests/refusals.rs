@@ -344,3 +344,34 @@ fn listeners_whose_tls_cannot_be() {
     }
     std::fs::remove_dir_all(&folder).expect("removed");
 }
+
+#[test]
+fn breakers_and_times_that_cannot_be() {
+    let cluster = "[[cluster]]\nname = \"b\"\nendpoints = [\"127.0.0.1:2\"]\n";
+    let cases = [
+        ("breaker = 5", "9:11: expected a table, [breaker], found a number"),
+        (
+            "breaker = { connection = 5 }",
+            "9:13: unknown key `connection` [did you mean `connections`?]",
+        ),
+        ("breaker = { connections = 0 }", "9:27: expected a whole number from 1 to 1073741824"),
+        ("breaker = { pending = -1 }", "9:23: expected a whole number from 0 to 1073741824"),
+        (
+            "breaker = { requests = \"many\" }",
+            "9:24: expected a whole number from 1 to 1073741824, found a string",
+        ),
+        (
+            "breaker = { endpoint = { pending = 5 } }",
+            "9:26: unknown key `pending` [breaker.endpoint has connections, requests]",
+        ),
+    ];
+    for (line, expected) in cases {
+        refused(&format!("{cluster}{line}"), expected);
+    }
+    refused("[[route]]\nto = \"a\"\nsession-timeout = \"soon\"", "8:19: `soon` is no duration");
+    refused(
+        "[[route]]\ndeny = true\nidle-timeout = \"5s\"",
+        "8:16: a route that denies has no use for `idle-timeout`",
+    );
+    refused("[defaults]\ndeadlines = \"yes\"", "7:13: expected true or false, found a string");
+}

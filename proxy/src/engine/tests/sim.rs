@@ -11,6 +11,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::toy::{Toy, id_of};
+use crate::breaker::{Bounds, Breaker};
 use crate::engine::state::{ConnId, UpId};
 use crate::engine::{Action, Engine, Net, Peer, Written};
 use crate::health::Health;
@@ -28,6 +29,8 @@ pub(super) struct Plan {
     leaves: u32,
     /// Per mille of requests that the server never answers.
     silences: u32,
+    /// Bounds on connections so low that requests have to wait for each other, and a breaker.
+    tight: bool,
     /// Per mille of requests that the server says it cannot serve now.
     refusals: u32,
     /// Whether requests are tried again.
@@ -47,6 +50,7 @@ impl Plan {
             refusals: 0,
             retry: false,
             mirror: false,
+            tight: false,
         }
     }
     pub(super) fn stormy() -> Self {
@@ -62,6 +66,9 @@ impl Plan {
     pub(super) fn without_retry(self) -> Self {
         Self { retry: false, ..self }
     }
+    pub(super) fn tight(self) -> Self {
+        Self { tight: true, ..self }
+    }
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -71,6 +78,8 @@ pub(super) struct Report {
     pub(super) errors: usize,
     /// Asked on a connection that then ended without answering.
     pub(super) cut: usize,
+    /// Some request had to wait for a connection.
+    pub(super) waited: bool,
     pub(super) retried: u64,
     pub(super) mirrored: u64,
 }
@@ -157,6 +166,7 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
         targets: vec![Target { cluster: 0, endpoints: vec![0, 1], set: 0 }],
         sticky: None,
         timeout: None,
+        times: RouteTimes::default(),
         edits: None,
         guard: None,
         retry: plan.retry.then(|| {
@@ -196,6 +206,7 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
             ordered: protocol.ordered_servers,
             idle_timeout: Duration::from_secs(60),
             heartbeat: Duration::from_secs(15),
+            breaker: None,
             retry_budget: Default::default(),
             health: (0..2).map(|_| Health::default()).collect(),
             checks: None,
@@ -213,6 +224,7 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
         timeouts: Timeouts {
             request: Duration::from_secs(2),
             stream: Duration::from_secs(20),
+            session: None,
             idle: Duration::from_secs(3600),
             read: Duration::from_secs(10),
             write: Duration::from_secs(10),
@@ -238,7 +250,21 @@ pub(super) fn simulate_with(
     plan: Plan,
 ) -> Report {
     let mut rng = SmallRng::seed_from_u64(seed);
-    let mut engine = Engine::new(Arc::new(snapshot), seed, None);
+    let mut snapshot = snapshot;
+    if plan.tight {
+        let (connections, requests) = (Some(3), Some(1000));
+        let breaker = Breaker::new(
+            Bounds { connections, requests },
+            64,
+            Bounds { connections: Some(2), requests },
+            2,
+        );
+        snapshot.clusters[0].breaker = Some(Arc::new(breaker));
+        snapshot.clusters[0].connections = 1;
+        snapshot.timeouts.request = Duration::from_secs(60);
+    }
+    let snapshot = Arc::new(snapshot);
+    let mut engine = Engine::new(snapshot.clone(), seed, None);
     let mut world = World { clients: Vec::new(), servers: BTreeMap::new() };
     let mut report = Report::default();
     let in_order = protocol.exchange() != polyport_codecs::Exchange::Correlated;
@@ -262,6 +288,7 @@ pub(super) fn simulate_with(
         world.clients.push(Client { conn, pipe, script, waiting, order, in_order });
     }
     let mut now = 0u64;
+    let mut most_pending = 0;
     for round in 0..200_000 {
         now += rng.random_range(0..4);
         engine.tick(now * 1000);
@@ -311,7 +338,9 @@ pub(super) fn simulate_with(
             break;
         }
         assert!(round < 199_999, "seed {seed}: a request never ended; {report:?}");
+        most_pending = most_pending.max(engine.pending());
     }
+    report.waited = most_pending > 0;
     for client in &world.clients {
         report.cut += client.waiting.len();
     }
@@ -326,7 +355,36 @@ pub(super) fn simulate_with(
     }
     report.retried = engine.counters().retried;
     report.mirrored = engine.counters().mirrored;
+    nothing_is_left(engine, &snapshot, &mut world, now + 10_000_000);
     report
+}
+
+/// When all clients are gone and all deadlines past, nothing is counted that is not there;
+/// and when the engine is gone, nothing at all.
+fn nothing_is_left(mut engine: Engine, snapshot: &Snapshot, world: &mut World, now: u64) {
+    for client in &world.clients {
+        engine.broken(client.conn);
+    }
+    for later in 1..4 {
+        engine.tick((now + later * 3_600_000) * 1000);
+        engine.expire();
+        engine.flush(world);
+    }
+    assert_eq!((engine.in_flight(), engine.pending(), engine.downstreams()), (0, 0, 0));
+    let Some(breaker) = &snapshot.clusters[0].breaker else { return };
+    let counts = || {
+        let each = breaker.endpoints.iter();
+        let sums = each.fold((0, 0), |(connections, requests), counts| {
+            (connections + counts.connections.count(), requests + counts.requests.count())
+        });
+        let cluster = (breaker.cluster.connections.count(), breaker.cluster.requests.count());
+        assert_eq!(cluster, sums);
+        let queued = breaker.queued.load(std::sync::atomic::Ordering::Relaxed);
+        (cluster.0, cluster.1, breaker.pending.count(), queued)
+    };
+    assert_eq!(counts(), (engine.upstreams(), 0, 0, 0));
+    drop(engine);
+    assert_eq!(counts(), (0, 0, 0, 0));
 }
 
 fn client_step(

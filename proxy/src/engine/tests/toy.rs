@@ -1,6 +1,7 @@
 //! Line protocols, one for each way of exchange: `iiiiiiiiiiiiiiii:text\n`, with a
 //! hexadecimal id; the reply is the same line with `=` for `:`, an error has `!`.
-//! A line `Lnnnn…` announces a body of that many bytes after it.
+//! A line `Lnnnn…` announces a body of that many bytes after it; after `Tnnnn…` its
+//! sender waits for that many milliseconds.
 
 use std::sync::Arc;
 
@@ -47,6 +48,16 @@ impl Protocol for Toy {
             place.copy_from_slice(format!("{id:016x}").as_bytes());
         }
     }
+    fn relay(&self, _: &Head, bytes: &[u8], hop: &Hop, out: &mut Vec<u8>) {
+        let start = out.len();
+        match hop.timeout {
+            Some(left) => out.extend([&bytes[..18], format!("{left}\n").as_bytes()].concat()),
+            None => out.extend_from_slice(bytes),
+        }
+        if let (Some(id), Some(head)) = (hop.id, out.get_mut(start..)) {
+            self.set_correlation(head, id);
+        }
+    }
     fn local_reply(
         &self,
         to: ReplyTo,
@@ -87,6 +98,10 @@ impl Decoder for ToyDecoder {
             if length > 0 {
                 head.body = Body::Length(length);
             }
+        }
+        if buf.get(17) == Some(&b'T') {
+            let digits = std::str::from_utf8(&buf[18..end]).unwrap_or("0");
+            head.timeout = digits.parse().unwrap_or(0);
         }
         head.idempotent = true;
         if self.side == Side::Reply && buf.get(16) == Some(&b'?') {
