@@ -10,6 +10,7 @@ pub mod backend;
 pub mod cpu;
 pub mod load;
 pub mod peers;
+pub mod policies;
 pub mod process;
 pub mod table;
 

@@ -103,11 +103,16 @@ pub struct Table {
 impl Table {
     /// Polyport's CPU per request over `peer`'s: the median of the rounds' ratios.
     pub fn ratio(&self, peer: Peer) -> Option<f64> {
+        self.between(Peer::Polyport, peer)
+    }
+
+    /// CPU per request of one over another's: the median of the rounds' ratios.
+    pub fn between(&self, ours: Peer, theirs: Peer) -> Option<f64> {
         let of = |peer| self.rows.iter().find(|row: &&Row| row.peer == peer);
-        if peer == Peer::Direct {
+        if theirs == Peer::Direct {
             return None;
         }
-        let (ours, theirs) = (of(Peer::Polyport)?, of(peer)?);
+        let (ours, theirs) = (of(ours)?, of(theirs)?);
         median(ours.rounds.iter().zip(&theirs.rounds).map(|(a, b)| a.cpu_micros / b.cpu_micros))
     }
 

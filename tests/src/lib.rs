@@ -12,6 +12,7 @@
 
 pub mod bolt;
 pub mod certs;
+pub mod chaos;
 pub mod grpc;
 pub mod haproxy;
 pub mod http2;

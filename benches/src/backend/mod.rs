@@ -5,6 +5,7 @@
 pub mod bolt;
 pub mod dubbo;
 pub mod http;
+pub mod late;
 pub mod mqtt;
 pub mod thrift;
 

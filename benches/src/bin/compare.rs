@@ -14,6 +14,9 @@ use polyport_benches::process::{TempDir, settle};
 use polyport_benches::table::{Row, Table};
 use polyport_benches::{Result, Workload};
 
+/// What all policies together may cost, as a ratio of CPU per request.
+const POLICIES: f64 = 1.15;
+
 /// Drives Polyport and its peers with the same load, in turn, and compares the
 /// CPU time that each takes per request.
 #[derive(Debug, Parser)]
@@ -108,6 +111,7 @@ fn compare(args: &Args) -> Result<ExitCode> {
     let dir = TempDir::new()?;
     let mut backends = Backends::start(dir.path(), workloads.contains(&Workload::Redis))?;
     let mut tables = Vec::new();
+    let mut missed = false;
     for workload in workloads {
         for depth in &args.depth {
             if *depth > 1 && !workload.pipelines() {
@@ -121,6 +125,11 @@ fn compare(args: &Args) -> Result<ExitCode> {
             };
             let table = measure(args, workload, *depth, &site)?;
             println!("{}", table.text());
+            if let Some(ratio) = table.between(Peer::Policies, Peer::Three) {
+                let met = if ratio <= POLICIES { "met" } else { "NOT MET" };
+                println!("all policies on: {ratio:.3} x none, <= {POLICIES} wanted: {met}\n");
+                missed |= ratio > POLICIES;
+            }
             tables.push(table);
             backends.check()?;
         }
@@ -140,8 +149,7 @@ fn compare(args: &Args) -> Result<ExitCode> {
     if wrong {
         eprintln!("compare: there were errors; figures of such a row mean nothing");
     }
-    let missed =
-        verdicts.iter().any(|v| v.aim.stage == Stage::First && v.met.is_some_and(|met| !met));
+    missed |= verdicts.iter().any(|v| v.aim.stage == Stage::First && v.met.is_some_and(|met| !met));
     Ok(if wrong || (args.strict && missed) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -151,7 +159,8 @@ fn binary(args: &Args) -> Result<PathBuf> {
         Some(path) => std::path::absolute(path)?,
         None => std::env::current_exe()?.with_file_name("polyport"),
     };
-    if args.peers.contains(&Shown(Peer::Polyport)) && !path.is_file() {
+    let ours = [Peer::Polyport, Peer::Three, Peer::Policies];
+    if args.peers.iter().any(|peer| ours.contains(&peer.0)) && !path.is_file() {
         return Err(format!(
             "{} is missing: build it (cargo build --release -p polyport), name it with \
              --polyport FILE, or leave it out with --peers twemproxy,nginx,haproxy,envoy",

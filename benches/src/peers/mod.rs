@@ -23,6 +23,10 @@ use crate::{Result, Workload};
 pub enum Peer {
     /// This project's proxy.
     Polyport,
+    /// The same with three endpoints, which are one server.
+    Three,
+    /// The same three, and every policy on, none with anything to do.
+    Policies,
     /// twemproxy (`nutcracker`): Redis.
     Twemproxy,
     /// nginx, `proxy_pass`: HTTP, and MQTT as a stream.
@@ -44,6 +48,8 @@ impl Peer {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Polyport => "polyport",
+            Self::Three => "three",
+            Self::Policies => "policies",
             Self::Twemproxy => "twemproxy",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
@@ -56,6 +62,8 @@ impl Peer {
     pub const fn mode(self, workload: Workload) -> Option<&'static str> {
         Some(match (self, workload) {
             (Self::Polyport, _) => "polyport",
+            (Self::Three, _) => "three endpoints",
+            (Self::Policies, _) => "all policies",
             (Self::Twemproxy, Workload::Redis) => "twemproxy",
             (Self::Nginx, Workload::Http) => "nginx",
             (Self::Nginx, Workload::Http2) => "nginx http2",
@@ -138,6 +146,8 @@ pub fn start(peer: Peer, workload: Workload, site: &Site<'_>) -> Result<Running>
     let listen = free_address()?;
     match peer {
         Peer::Polyport => polyport::start(workload, site, listen),
+        Peer::Three => polyport::start_three(workload, site, listen, false),
+        Peer::Policies => polyport::start_three(workload, site, listen, true),
         Peer::Twemproxy => twemproxy::start(site, listen),
         Peer::Nginx => nginx::start(workload, site, listen),
         Peer::Haproxy => haproxy::start(workload, site, listen),

@@ -6,6 +6,7 @@
 //                trailer NAME as x-echo-NAME
 //   /headers     the request as JSON: method, url, version, headers (as received), body
 //   /slow?ms=N   "slow" after N milliseconds
+//   /say/WORD    "WORD"
 //   /length?n=N  N bytes, with Content-Length
 //   /old?n=N     N bytes, the end told by closing
 //   /early       an interim 103, then "early"
@@ -30,6 +31,10 @@ function serve(request, response) {
   request.on('aborted', () => { aborted += 1; });
   const url = new URL(request.url, 'http://backend');
   const number = name => Number(url.searchParams.get(name));
+  if (url.pathname.startsWith('/say/')) {
+    text(response, url.pathname.slice('/say/'.length));
+    return;
+  }
   switch (url.pathname) {
     case '/echo': {
       let length = 0;
