@@ -8,6 +8,7 @@ mod balance;
 mod guard;
 mod sim;
 mod slow;
+mod storm;
 mod tail;
 mod toy;
 mod waiting;

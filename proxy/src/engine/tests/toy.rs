@@ -1,7 +1,9 @@
 //! Line protocols, one for each way of exchange: `iiiiiiiiiiiiiiii:text\n`, with a
 //! hexadecimal id; the reply is the same line with `=` for `:`, an error has `!`.
-//! A line `Lnnnn…` announces a body of that many bytes after it; after `Tnnnn…` its
-//! sender waits for that many milliseconds.
+//! A line `Lnnnn…` announces a body of that many bytes after it, as does `Mnnnn…`; after
+//! `Tnnnn…` its sender waits for that many milliseconds. `O…` expects no reply, and `J…`
+//! opens a session. From `H…` to `E…` a client keeps its connection. Whatever begins with
+//! `M` or `N` must not be done twice.
 
 use std::sync::Arc;
 
@@ -22,6 +24,15 @@ pub(super) static PIPELINED: Toy =
     Toy { name: "pipelined", exchange: Exchange::Ordered { shared: true }, ordered_servers: false };
 pub(super) static ALONE: Toy =
     Toy { name: "alone", exchange: Exchange::Ordered { shared: false }, ordered_servers: false };
+pub(super) static TALK: Toy =
+    Toy { name: "talk", exchange: Exchange::Session, ordered_servers: false };
+
+/// The number that follows the letter which says what a line is.
+pub(super) fn number_of(line: &[u8]) -> u64 {
+    let digits = line.get(18..).unwrap_or_default();
+    let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&digits[..count]).unwrap_or("0").parse().unwrap_or(0)
+}
 
 pub(super) fn id_of(line: &[u8]) -> u64 {
     u64::from_str_radix(std::str::from_utf8(&line[..16]).unwrap_or("0"), 16).unwrap_or(0)
@@ -41,7 +52,7 @@ impl Protocol for Toy {
         &[]
     }
     fn compile(&self, _: &Limits, _: &Interest) -> Arc<dyn Codec> {
-        Arc::new(ToyCodec)
+        Arc::new(ToyCodec { held: matches!(self.exchange, Exchange::Ordered { .. }) })
     }
     fn set_correlation(&self, head: &mut [u8], id: u64) {
         if let Some(place) = head.get_mut(..16) {
@@ -51,7 +62,12 @@ impl Protocol for Toy {
     fn relay(&self, _: &Head, bytes: &[u8], hop: &Hop, out: &mut Vec<u8>) {
         let start = out.len();
         match hop.timeout {
-            Some(left) => out.extend([&bytes[..18], format!("{left}\n").as_bytes()].concat()),
+            Some(left) => {
+                let digits = bytes[18..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+                out.extend(
+                    [&bytes[..18], left.to_string().as_bytes(), &bytes[18 + digits..]].concat(),
+                );
+            }
             None => out.extend_from_slice(bytes),
         }
         if let (Some(id), Some(head)) = (hop.id, out.get_mut(start..)) {
@@ -71,16 +87,21 @@ impl Protocol for Toy {
     }
 }
 
-struct ToyCodec;
+struct ToyCodec {
+    /// Clients may keep connections.
+    held: bool,
+}
 
 impl Codec for ToyCodec {
     fn decoder(&self, side: Side) -> Box<dyn Decoder> {
-        Box::new(ToyDecoder { side })
+        Box::new(ToyDecoder { side, held: self.held, holding: false })
     }
 }
 
 struct ToyDecoder {
     side: Side,
+    held: bool,
+    holding: bool,
 }
 
 impl Decoder for ToyDecoder {
@@ -92,18 +113,23 @@ impl Decoder for ToyDecoder {
         let kind = if self.side == Side::Request { Kind::Request } else { Kind::Response };
         let mut head = Head::whole(kind, end + 1);
         head.reply_to.id = id_of(buf);
-        if buf.get(17) == Some(&b'L') {
-            let digits = std::str::from_utf8(&buf[18..end]).unwrap_or("0");
-            let length: u64 = digits.parse().unwrap_or(0);
-            if length > 0 {
-                head.body = Body::Length(length);
+        let number = number_of(&buf[..end]);
+        match buf.get(17) {
+            Some(b'L' | b'M') if number > 0 => head.body = Body::Length(number),
+            Some(b'T') => head.timeout = u32::try_from(number).unwrap_or(0),
+            _ => {}
+        }
+        head.idempotent = !matches!(buf.get(17), Some(b'M' | b'N'));
+        if self.side == Side::Request {
+            match buf.get(17) {
+                Some(b'O') => head.kind = Kind::Oneway,
+                Some(b'J') => head.lease = Lease::Session,
+                Some(b'H') if self.held => (self.holding, head.lease) = (true, Lease::Hold),
+                Some(b'E') if self.held => (self.holding, head.lease) = (false, Lease::Release),
+                _ if self.holding => head.lease = Lease::Hold,
+                _ => {}
             }
         }
-        if buf.get(17) == Some(&b'T') {
-            let digits = std::str::from_utf8(&buf[18..end]).unwrap_or("0");
-            head.timeout = digits.parse().unwrap_or(0);
-        }
-        head.idempotent = true;
         if self.side == Side::Reply && buf.get(16) == Some(&b'?') {
             head.outcome = Outcome::Unavailable;
         }
