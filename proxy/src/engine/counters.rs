@@ -34,15 +34,18 @@ counters! {
     accepted as "downstream_connections_total",
     /// Upstream connections asked for.
     connects as "upstream_connections_total",
-    /// Messages that came from downstreams and were routed.
+    /// Requests that came from downstreams. Each is counted once more when it ends: as
+    /// answered, as one-way, as a local error or as abandoned.
     requests as "requests_total",
-    /// Requests that expect no reply.
+    /// Requests that expect no reply, and were sent.
     oneways as "requests_oneway_total",
     /// Messages from clients within sessions.
     messages as "session_messages_total",
-    /// Requests that an upstream answered.
+    /// Those of them that were not let pass.
+    refused as "session_messages_refused_total",
+    /// Requests that an upstream answered; those that opened a session that it joined.
     answered as "requests_answered_total",
-    /// Requests that the proxy answered with an error.
+    /// Requests that the proxy answered with an error, or reset on purpose.
     faults as "requests_local_errors_total",
     /// Requests whose downstream left before the answer.
     abandoned as "requests_abandoned_total",

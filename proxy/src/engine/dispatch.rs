@@ -81,15 +81,13 @@ impl Engine {
             // Nobody waits for an answer of the upstream's any more.
             down.fate = None;
             self.unwait(id);
-            self.counters.faults += 1;
-            self.refuse(id, protocol, head, message, Fault::Timeout);
+            self.turn_away(id, protocol, head, message, Fault::Timeout);
             return NOWHERE;
         }
         let held = down.held.filter(|_| on_held);
         let chosen = if let Some(up) = held {
             if let Err(fault) = self.permit_held(id, buf) {
-                self.counters.faults += 1;
-                self.refuse(id, protocol, head, message, fault);
+                self.turn_away(id, protocol, head, message, fault);
                 // What was begun on the held connection must not be completed without
                 // this message: it ends with the client's connection.
                 self.stop_reading(id);
@@ -106,6 +104,7 @@ impl Engine {
                     return Passed::Parked;
                 }
                 Err(Nowhere::Reset) => {
+                    self.counters.requests += 1;
                     self.counters.faults += 1;
                     self.reset_down(id);
                     return NOWHERE;
@@ -117,8 +116,7 @@ impl Engine {
                     return NOWHERE;
                 }
                 Err(Nowhere::Fault(fault)) => {
-                    self.counters.faults += 1;
-                    self.refuse(id, protocol, head, message, fault);
+                    self.turn_away(id, protocol, head, message, fault);
                     return NOWHERE;
                 }
             }
@@ -139,12 +137,11 @@ impl Engine {
         if let Err(fault) = self.count_in(up, route == usize::MAX) {
             self.spares.give(edits.0);
             self.spares.give(edits.1);
-            self.counters.faults += 1;
             self.unlease(up);
             if let Some(down) = self.downs.get_mut(id) {
                 down.fate = None;
             }
-            self.refuse(id, protocol, head, message, fault);
+            self.turn_away(id, protocol, head, message, fault);
             return NOWHERE;
         }
         let times = self.times_of(route);
@@ -314,6 +311,8 @@ impl Engine {
             self.count_session(up);
             self.mark_up(up);
             self.forget_flight(flight);
+            // A dialogue's server still has to say so.
+            self.counters.answered += u64::from(exchange != Exchange::Session);
             self.begin_session(id, times);
             return Passed::On { to: Some(up), flight: None };
         }

@@ -396,7 +396,8 @@ impl Engine {
             });
             if let Some(down) = self.downs.get_mut(id) {
                 down.state = DownState::Idle;
-                down.dialogue = None;
+                let dialogue = down.dialogue.take();
+                self.counters.abandoned += u64::from(dialogue.is_some_and(|had| !had.begun));
             }
             self.close_up(up, Fault::UpstreamReset);
             if silent {
@@ -515,6 +516,7 @@ impl Engine {
             self.let_up(up);
         }
         if let DownState::Session(up) = down.state {
+            self.counters.abandoned += u64::from(down.dialogue.take().is_some_and(|had| !had.begun));
             self.close_up(up, Fault::UpstreamReset);
         }
         if let Some(up) = down.held {

@@ -36,6 +36,20 @@ impl Engine {
         }
     }
 
+    /// Answers a message that goes nowhere with a native error.
+    pub(super) fn turn_away(
+        &mut self,
+        id: DownId,
+        protocol: usize,
+        head: &Head,
+        message: &[u8],
+        fault: Fault,
+    ) {
+        self.counters.requests += 1;
+        self.counters.faults += 1;
+        self.refuse(id, protocol, head, message, fault);
+    }
+
     /// Answers a message with a native error. The caller counts it.
     pub(super) fn refuse(
         &mut self,

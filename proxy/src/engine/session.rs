@@ -71,7 +71,8 @@ impl Engine {
             // No session's protocol has answers of a route's own.
             Err(Stop::Answer(_)) => Err(Fault::Unsupported),
             Err(Stop::Reset) => {
-                self.counters.faults += 1;
+                self.counters.messages += 1;
+                self.counters.refused += 1;
                 self.spares.give(changed);
                 self.reset_down(id);
                 return Some(head.len);
@@ -197,7 +198,7 @@ impl Engine {
 
     /// Answers a message that may not pass.
     fn forbid(&mut self, id: DownId, head: &Head, message: &[u8], fault: Fault) {
-        self.counters.faults += 1;
+        self.counters.refused += 1;
         let Some(protocol) = self.downs.get(id).and_then(|down| down.protocol) else { return };
         let mut reply = self.spares.take();
         let note = head.noted(message);
@@ -270,7 +271,10 @@ impl Engine {
                 if let Some(dialogue) =
                     self.downs.get_mut(down).and_then(|down| down.dialogue.as_mut())
                 {
-                    dialogue.begun |= head.kind == Kind::Response;
+                    if head.kind == Kind::Response && !dialogue.begun {
+                        dialogue.begun = true;
+                        self.counters.answered += 1;
+                    }
                     if head.patience > 0 {
                         // The server wants another silence than the client proposed.
                         dialogue.patience = u64::from(head.patience);
@@ -304,6 +308,7 @@ impl Engine {
         let between = matches!(upstream.state, UpState::Idle) && upstream.input.is_empty();
         let Some(enabled) = down.protocol.and_then(|at| snapshot.protocols.get(at)) else { return };
         if !between || dialogue.over || down.eof {
+            self.counters.abandoned += u64::from(!dialogue.begun);
             return;
         }
         let out = down.out.tail(&mut self.spares);

@@ -338,7 +338,13 @@ impl Engine {
     fn become_session(&mut self, up: UpId, flight: FlightId) {
         let Some(flight) = self.forget_flight(flight) else { return };
         self.begin_session(flight.down, self.times_of(flight.route));
-        self.counters.answered += 1;
+        if flight.mirror {
+            // Nobody is there to join.
+        } else if self.downs.get(flight.down).is_some() {
+            self.counters.answered += 1;
+        } else {
+            self.counters.abandoned += 1;
+        }
         if let Some(upstream) = self.ups.get_mut(up) {
             upstream.mode = UpMode::Session(flight.down);
             upstream.draining = true;
