@@ -4,7 +4,8 @@
 use polyport_codecs::Fault;
 
 use super::Engine;
-use super::state::{UpId, UpPhase, Upstream};
+use super::pending::IDLE_LOOK;
+use super::state::{UpId, UpMode, UpPhase, Upstream};
 use crate::breaker::Breaker;
 use crate::snapshot::Snapshot;
 
@@ -30,6 +31,10 @@ impl Engine {
             && !breaker.take_connection(endpoint)
         {
             return Err(self.full(cluster, "connections"));
+        }
+        if breaker_of(&snapshot, cluster).is_some() {
+            // Others may come to wait for it.
+            self.look_at_waits(self.now + IDLE_LOOK);
         }
         if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(endpoint)) {
             state.connections += 1;
@@ -137,7 +142,9 @@ impl Engine {
             } else if !breaker.take_request(endpoint) {
                 return Err(self.full(cluster, "requests"));
             }
-            if waits && !breaker.pending.take() {
+            if waits && held {
+                breaker.pending.add(1);
+            } else if waits && !breaker.pending.take() {
                 breaker.give_requests(endpoint, 1);
                 return Err(self.full(cluster, "pending"));
             }
@@ -159,8 +166,13 @@ impl Engine {
         upstream.in_flight = upstream.in_flight.saturating_sub(1);
         let (cluster, endpoint) = (upstream.cluster, upstream.endpoint);
         let after = upstream.pending();
+        let unused = upstream.in_flight == 0 && upstream.mode == UpMode::Shared;
         self.give_requests(cluster, endpoint, 1);
         self.shift_pending(cluster, before, after);
+        if unused {
+            // It may make room for another one.
+            self.freed(cluster, endpoint);
+        }
         true
     }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use polyport_codecs::{Fault, Head, Kind, Lease, View};
+use polyport_codecs::{Exchange, Fault, Head, Kind, Lease, View};
 use polyport_router::Route;
 use rand::Rng;
 
@@ -119,6 +119,13 @@ impl Engine {
                     .and_then(|pace| {
                         let Some(pace) = pace else {
                             let arm = self.arm_of(forward, &view);
+                            let target = forward.targets.get(arm).map(|target| target.cluster);
+                            let cluster = target.and_then(|at| snapshot.clusters.get(at));
+                            if cluster.is_some_and(|c| c.ordered || c.proxy_protocol.is_some()) {
+                                // It will need a connection of its own, for which it may
+                                // have to queue with the others.
+                                return Err(Nowhere::Wait);
+                            }
                             return Ok((UpId::nobody(), lease, arm, 0));
                         };
                         let lease = match lease {
@@ -226,6 +233,13 @@ impl Engine {
             Lease::Shared if cluster.ordered || told => Lease::Once,
             lease => lease,
         };
+        if lease != Lease::Shared
+            && matches!(self.exchange_of(wanted.protocol), Some(Exchange::Ordered { .. }))
+            && self.downs.get(id).is_some_and(|down| !down.lanes.is_empty())
+        {
+            // On a connection of its own it could overtake those before it.
+            return Err(Nowhere::Wait);
+        }
         let wanted = Wanted { lease, ends, ..wanted };
         if self.must_wait(id, target.cluster, endpoint, &wanted) {
             self.may_ask(target.cluster, endpoint).inspect_err(|_| self.unwait(id))?;

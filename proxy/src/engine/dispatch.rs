@@ -56,6 +56,12 @@ impl Engine {
         let lease = effective_lease(head, exchange);
         let ordered = matches!(exchange, Exchange::Ordered { .. });
         let on_held = down.held.is_some() && !down.releasing;
+        if self.draining && !down.stream {
+            down.fate = None;
+            self.unwait(id);
+            self.turn_away(id, protocol, head, message, Fault::ShuttingDown);
+            return NOWHERE;
+        }
         if ordered && !down.lanes.is_empty() && (down.alone || lease != Lease::Shared) {
             // Requests on different connections may overtake each other.
             let same = on_held && matches!(lease, Lease::Hold | Lease::Release);
@@ -82,6 +88,10 @@ impl Engine {
             down.fate = None;
             self.unwait(id);
             self.turn_away(id, protocol, head, message, Fault::Timeout);
+            if on_held {
+                // As below: nothing goes on there without it.
+                self.stop_reading(id);
+            }
             return NOWHERE;
         }
         let held = down.held.filter(|_| on_held);
@@ -94,6 +104,11 @@ impl Engine {
                 return NOWHERE;
             }
             let edits = (Vec::new(), Vec::new());
+            let lease = match lease {
+                // Where the codec thinks that nothing is held: it is, until it is given back.
+                Lease::Shared | Lease::Once => Lease::Hold,
+                lease => lease,
+            };
             Chosen { up, lease, route: usize::MAX, arm: 0, timeout: None, edits, pace: 0 }
         } else {
             match self.choose(id, head, buf, lease, protocol) {

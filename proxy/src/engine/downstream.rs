@@ -206,6 +206,7 @@ impl Engine {
                     self.pass_body(id, to, flight, rest.get(..count).unwrap_or_default(), net);
                     if left == 0 {
                         self.sent(flight);
+                        self.unpace(id);
                     }
                 }
                 DownState::Steps { to, flight } => match self.step(id, rest) {
@@ -219,13 +220,18 @@ impl Engine {
                             down.state = DownState::Idle;
                         }
                         self.sent(flight);
+                        self.unpace(id);
                     }
                 },
                 DownState::Idle => {
+                    let leaves = self.draining && !down.stream;
                     if rest.is_empty() {
+                        if leaves {
+                            self.stop_reading(id);
+                        }
                         return at;
                     }
-                    if !self.may_begin(id) {
+                    if !leaves && !self.may_begin(id) {
                         return at;
                     }
                     let head = match self.downs.get_mut(id).and_then(|down| down.parked_head.take())
@@ -233,7 +239,12 @@ impl Engine {
                         Some(head) => head,
                         None => match self.step(id, rest) {
                             Some(Step::Head(head)) => head,
-                            _ => return at,
+                            _ => {
+                                if leaves {
+                                    self.stop_reading(id);
+                                }
+                                return at;
+                            }
                         },
                     };
                     match self.dispatch(id, &head, rest) {
@@ -516,7 +527,8 @@ impl Engine {
             self.let_up(up);
         }
         if let DownState::Session(up) = down.state {
-            self.counters.abandoned += u64::from(down.dialogue.take().is_some_and(|had| !had.begun));
+            self.counters.abandoned +=
+                u64::from(down.dialogue.take().is_some_and(|had| !had.begun));
             self.close_up(up, Fault::UpstreamReset);
         }
         if let Some(up) = down.held {

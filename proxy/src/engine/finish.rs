@@ -38,11 +38,13 @@ impl Engine {
             }
             flight.deadline = match flight.per_try {
                 0 => flight.total,
+                // The time of a try begins with it.
+                _ if waits => flight.total,
                 each => self.now.saturating_add(each).min(flight.total),
             };
             self.earliest_flight = self.earliest_flight.min(flight.deadline);
         }
-        let (down, oneway) = (flight.down, flight.oneway);
+        let (down, oneway, mirror) = (flight.down, flight.oneway, flight.mirror);
         if first && flight.pace > 0 {
             self.set_pace(ConnId::Down(down), 0);
         }
@@ -50,7 +52,7 @@ impl Engine {
             self.whole(id);
         }
         if oneway && !waits {
-            self.counters.oneways += 1;
+            self.counters.oneways += u64::from(!mirror);
             self.finish(id);
         }
     }
@@ -87,6 +89,9 @@ impl Engine {
     /// A request ends without the upstream's reply: it gets a native error,
     /// unless half of a reply is out already, which only the connection's end can end.
     pub(super) fn fail(&mut self, id: FlightId, fault: Fault) {
+        // One that is to be tried again is all there, though it was sent to nobody yet.
+        let kept = self.flights.get(id).and_then(|flight| flight.kept.as_ref());
+        let whole = kept.is_some_and(|kept| kept.whole);
         let Some(flight) = self.forget_flight(id) else { return };
         let up_alone = flight.lease != Lease::Shared;
         if flight.mirror {
@@ -104,7 +109,7 @@ impl Engine {
             let mut reply = self.spares.take();
             let after =
                 self.local_reply(flight.protocol, flight.reply_to, &flight.note, fault, &mut reply);
-            let last = flight.last || after == After::Close || !flight.sent;
+            let last = flight.last || after == After::Close || !(flight.sent || whole);
             self.append_to_lane(flight.down, flight.lane, id, &reply);
             self.spares.give(reply);
             self.end_lane(flight.down, Some(flight.lane), id, last);
@@ -112,7 +117,9 @@ impl Engine {
         if let Some(down) = self.downs.get_mut(flight.down)
             && up_alone
         {
-            if down.held == Some(flight.up) {
+            // Only what would have given it back can be done without: in all other cases its
+            // client has to learn that the state on it is lost.
+            if down.held == Some(flight.up) && flight.lease == Lease::Release {
                 down.held = None;
             }
             down.releasing &= flight.lease != Lease::Release;

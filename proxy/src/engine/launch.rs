@@ -1,11 +1,13 @@
 //! Sends a kept request: once more to its own cluster, or as a copy to another one.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use polyport_codecs::{Exchange, Fault, Head, Hop, Kind, Lease, Metadata, Side, Step};
 
 use super::Engine;
 use super::patience;
+use super::pending::LOOK;
 use super::pool::Wanted;
 use super::slab::Key;
 use super::state::{ConnId, Expected, Flight, FlightId, UpId};
@@ -95,17 +97,24 @@ impl Engine {
             Some(target) => self.launch_to(id, target, &kept),
             None => Err(Fault::NoRoute),
         };
+        if done == Ok(false) {
+            (kept.waiting, kept.due) = (true, self.now + LOOK);
+            self.waiting.push(Reverse((kept.due, id)));
+        }
         match self.flights.get_mut(id) {
             Some(flight) => flight.kept = Some(kept),
             None => self.spare(kept),
         }
         match done {
-            Ok(()) => self.sent(Some(id)),
+            Ok(true) => self.sent(Some(id)),
+            Ok(false) => {}
             Err(fault) => self.fail(id, fault),
         }
     }
 
-    fn launch_to(&mut self, id: FlightId, target: &Target, kept: &Kept) -> Result<(), Fault> {
+    /// Gives a kept request to a connection; false where it has to wait for one. A first try
+    /// has to, like those that were not delayed; retries would add to the load.
+    fn launch_to(&mut self, id: FlightId, target: &Target, kept: &Kept) -> Result<bool, Fault> {
         let snapshot = self.snapshot.clone();
         let flight = self.flights.get(id).ok_or(Fault::ShuttingDown)?;
         let (down, protocol, mirror) = (flight.down, flight.protocol, flight.mirror);
@@ -120,6 +129,9 @@ impl Engine {
         let lease = if cluster.ordered || told { Lease::Once } else { lease };
         let profile = self.downs.get(down).map_or(0, |down| down.profile);
         let wanted = Wanted { protocol: Some(protocol), profile, lease, ends };
+        if !mirror && kept.tries == 0 && self.must_wait(down, target.cluster, endpoint, &wanted) {
+            return Ok(false);
+        }
         let up = self.connection(down, target, endpoint, wanted)?;
         let full = self
             .ups
@@ -132,7 +144,7 @@ impl Engine {
         if let Some(flight) = self.flights.get_mut(id) {
             flight.lease = lease;
         }
-        self.write_kept(id, up, kept)
+        self.write_kept(id, up, kept).map(|()| true)
     }
 
     /// The endpoint for one more try: another one than before, if there is one.

@@ -65,7 +65,9 @@ impl Engine {
         let mut reply = self.spares.take();
         let after =
             self.local_reply(protocol, head.reply_to, head.noted(message), fault, &mut reply);
-        let close = after == After::Close || head.last || fault == Fault::ShuttingDown;
+        // Where all are to leave, what else was read is answered, too.
+        let leaves = fault == Fault::ShuttingDown && !self.draining;
+        let close = after == After::Close || head.last || leaves;
         self.owe(id, reply, close);
         if close {
             self.stop_reading(id);

@@ -111,6 +111,16 @@ impl Engine {
         }
     }
 
+    /// A body is over, whatever became of its request.
+    pub(super) fn unpace(&mut self, id: DownId) {
+        if let Some(down) = self.downs.get(id)
+            && down.pace.is_on()
+            && matches!(down.state, DownState::Idle)
+        {
+            self.set_pace(ConnId::Down(id), 0);
+        }
+    }
+
     /// Both ends of a session may not go faster.
     pub(super) fn pace_session(&mut self, id: DownId, up: UpId, rate: u64) {
         if rate > 0 && self.downs.get(id).is_some_and(|d| matches!(d.state, DownState::Session(_)))

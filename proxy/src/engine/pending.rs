@@ -14,14 +14,14 @@ use polyport_codecs::{Fault, Head, Lease};
 
 use super::Engine;
 use super::pool::Wanted;
-use super::state::DownId;
+use super::state::{DownId, UpId};
 use crate::breaker::Breaker;
 
 /// Those who wait for what other workers hold look again so often (ms).
-const LOOK: u64 = 10;
+pub(super) const LOOK: u64 = 10;
 
 /// Idle connections that other workers may be waiting for are looked at so often (ms).
-const IDLE_LOOK: u64 = 250;
+pub(super) const IDLE_LOOK: u64 = 250;
 
 /// Where other workers wait and this one, too, each has its turn for so long (ms).
 const YIELD: u64 = 100;
@@ -136,23 +136,51 @@ impl Engine {
     }
 
     /// An idle connection whose end makes room for one to the endpoint.
-    pub(super) fn idle_to_close(
-        &self,
-        cluster_at: usize,
-        endpoint: usize,
-    ) -> Option<super::state::UpId> {
+    pub(super) fn idle_to_close(&self, cluster_at: usize, endpoint: usize) -> Option<UpId> {
         let cluster = self.snapshot.clusters.get(cluster_at)?;
         let states = self.endpoints.get(cluster_at)?;
         let own = states.get(endpoint)?;
-        let first = |state: &super::pool::EndpointState| {
-            state.pools.values().find_map(|pool| pool.idle.first().copied())
-        };
+        let first = |state: &super::pool::EndpointState| self.idle_of(state);
         let breaker = cluster.breaker.as_ref();
         let endpoint_full = own.connections >= cluster.max_connections
             || breaker
                 .and_then(|breaker| breaker.endpoints.get(endpoint))
                 .is_some_and(|counts| counts.connections.is_full());
         first(own).or_else(|| if endpoint_full { None } else { states.iter().find_map(first) })
+    }
+
+    /// A connection that nobody uses now: one of the idle, else one that many share.
+    fn idle_of(&self, state: &super::pool::EndpointState) -> Option<UpId> {
+        let idle = state.pools.values().find_map(|pool| pool.idle.first().copied());
+        idle.or_else(|| {
+            let mut shared = state.pools.values().flat_map(|pool| pool.shared.iter().flatten());
+            shared.find(|up| self.ups.get(**up).is_some_and(|up| up.in_flight == 0)).copied()
+        })
+    }
+
+    /// Where only connections that are shared and always busy stand in the way of a new one,
+    /// one of them takes no more requests.
+    fn make_way(&mut self, cluster_at: usize, endpoint: usize) {
+        let Some(cluster) = self.snapshot.clusters.get(cluster_at) else { return };
+        let Some(states) = self.endpoints.get(cluster_at) else { return };
+        let Some(own) = states.get(endpoint) else { return };
+        let breaker = cluster.breaker.as_ref();
+        let endpoint_full = own.connections >= cluster.max_connections
+            || breaker
+                .and_then(|breaker| breaker.endpoints.get(endpoint))
+                .is_some_and(|counts| counts.connections.is_full());
+        let states = if endpoint_full { std::slice::from_ref(own) } else { &states[..] };
+        let (mut others, mut shared) = (0, None);
+        for state in states {
+            let mut seats = state.pools.values().flat_map(|pool| pool.shared.iter().flatten());
+            let first = seats.next().copied();
+            shared = shared.or(first);
+            let known = state.sessions + usize::from(first.is_some()) + seats.count();
+            others += state.connections.saturating_sub(known);
+        }
+        if let Some(shared) = shared.filter(|_| others == 0) {
+            self.drain_up(shared);
+        }
     }
 
     /// Puts the client into the queue, at its end; an error where there are too many.
@@ -198,6 +226,7 @@ impl Engine {
         if let Some(state) = self.endpoints.get_mut(cluster_at).and_then(|s| s.get_mut(endpoint)) {
             state.waiting.push_back(id);
         }
+        self.make_way(cluster_at, endpoint);
         Ok(())
     }
 
@@ -327,7 +356,7 @@ impl Engine {
     }
 
     /// Something about waits is to be looked at by then.
-    fn look_at_waits(&mut self, at: u64) {
+    pub(super) fn look_at_waits(&mut self, at: u64) {
         self.earliest_wait = self.earliest_wait.min(at);
     }
 
@@ -417,13 +446,18 @@ impl Engine {
             let Some(state) = self.endpoints.get(cluster_at).and_then(|s| s.get(endpoint)) else {
                 continue;
             };
-            let idle = state.pools.values().find_map(|pool| pool.idle.first().copied());
-            let Some(idle) = idle else { continue };
+            let idle = self.idle_of(state);
+            let mut shared = state.pools.values().flat_map(|pool| pool.shared.iter().flatten());
+            let Some(gone) = idle.or(shared.next().copied()) else { continue };
             let Some(waits) = self.waits.get_mut(cluster_at) else { continue };
             let wanted = waits.queued == 0 && waits.others_wait(breaker);
             if wanted && !breaker.has_room(endpoint) {
                 waits.yields_until = self.now + 2 * LOOK;
-                self.close_up(idle, Fault::UpstreamReset);
+                if idle.is_some() {
+                    self.close_up(gone, Fault::UpstreamReset);
+                } else {
+                    self.drain_up(gone);
+                }
             }
             self.look_at_waits(self.now + IDLE_LOOK);
         }

@@ -335,7 +335,10 @@ impl Engine {
         let Some(upstream) = self.ups.get(up) else { return };
         let Some(cluster) = snapshot.clusters.get(cluster_at) else { return };
         let shared = upstream.mode == UpMode::Shared;
-        let again = upstream.any_endpoint && upstream.attempts + 1 < cluster.endpoints.len();
+        let again = upstream.any_endpoint
+            // Nobody waits for it.
+            && upstream.mode != UpMode::Idle
+            && upstream.attempts + 1 < cluster.endpoints.len();
         self.changes += 1;
         let states = self.endpoints.get_mut(cluster_at);
         if let Some(state) = states.and_then(|states| states.get_mut(endpoint)) {

@@ -77,12 +77,13 @@ impl Engine {
             // go elsewhere, and it closes when the last one on it has ended.
             let silent =
                 !hasty && self.ups.get(up).is_some_and(|upstream| upstream.last_read <= started);
+            if silent {
+                // First, so that the next try does not go there.
+                self.drain_up(up);
+            }
             let endpoint = self.ups.get(up).map(|upstream| upstream.endpoint);
             if !endpoint.is_some_and(|endpoint| self.again(id, Ended::Timeout, endpoint)) {
                 self.fail(id, Fault::Timeout);
-            }
-            if silent {
-                self.drain_up(up);
             }
         }
     }
@@ -142,6 +143,13 @@ impl Engine {
                     (down.last_read + idle, Due::Close)
                 }
                 _ => (u64::MAX, Due::Close),
+            };
+            let (deadline, what) = match down.state {
+                // However it moves meanwhile, no session is older.
+                DownState::Session(_) if down.session.until < deadline => {
+                    (down.session.until, Due::Over)
+                }
+                _ => (deadline, what),
             };
             if deadline <= self.now {
                 due.push((id, what));
@@ -245,18 +253,11 @@ impl Engine {
             let Some(down) = self.downs.get_mut(id) else { continue };
             match down.state {
                 DownState::Detecting => self.stop_reading(id),
-                // It may have waited for long: it learns that it may go elsewhere.
-                DownState::Idle if down.waiting.is_some() => {
-                    self.give_up_waiting(id, Fault::ShuttingDown);
-                }
-                DownState::Idle if down.in_flight == 0 => self.stop_reading(id),
+                // What is in flight is answered, and what was read and waits for whatever
+                // reason learns that it may go elsewhere; nothing new is read.
                 DownState::Idle => {
-                    if let Some(lane) = down.lanes.back_mut() {
-                        lane.last = true;
-                    } else {
-                        // Correlated: what is in flight is answered, nothing new is read.
-                        self.stop_reading(id);
-                    }
+                    down.parked = true;
+                    self.wake_down(id);
                 }
                 // A body still coming is read to its end; the reply then closes.
                 DownState::Body { flight, .. } | DownState::Steps { flight, .. } => {

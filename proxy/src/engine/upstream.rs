@@ -504,6 +504,10 @@ impl Engine {
             current.into_iter().chain(expected).filter(here).collect()
         };
         for flight in lost {
+            // One that was tried twice here is lost once.
+            if self.flights.get(flight).is_none_or(|flight| flight.up != id) {
+                continue;
+            }
             if fault != Fault::ConnectFailed
                 && let Some(lost) = self.flights.get(flight)
                 && self.downs.get(lost.down).is_some()

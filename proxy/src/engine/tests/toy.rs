@@ -82,7 +82,9 @@ impl Protocol for Toy {
         _: &str,
         out: &mut Vec<u8>,
     ) -> After {
-        out.extend_from_slice(format!("{:016x}!{fault:?}\n", to.id).as_bytes());
+        if to.token == 0 {
+            out.extend_from_slice(format!("{:016x}!{fault:?}\n", to.id).as_bytes());
+        }
         After::Keep
     }
 }
@@ -122,7 +124,8 @@ impl Decoder for ToyDecoder {
         head.idempotent = !matches!(buf.get(17), Some(b'M' | b'N'));
         if self.side == Side::Request {
             match buf.get(17) {
-                Some(b'O') => head.kind = Kind::Oneway,
+                // Nobody wants to hear of it, not even that it was refused.
+                Some(b'O') => (head.kind, head.reply_to.token) = (Kind::Oneway, 1),
                 Some(b'J') => head.lease = Lease::Session,
                 Some(b'H') if self.held => (self.holding, head.lease) = (true, Lease::Hold),
                 Some(b'E') if self.held => (self.holding, head.lease) = (false, Lease::Release),
