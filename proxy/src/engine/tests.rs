@@ -5,6 +5,7 @@
 #![allow(missing_docs, clippy::indexing_slicing)]
 
 mod balance;
+mod between;
 mod guard;
 mod sim;
 mod slow;

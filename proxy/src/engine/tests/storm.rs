@@ -134,6 +134,7 @@ fn config(protocol: &'static Toy, rng: &mut SmallRng, weather: &mut Weather) -> 
     (all.timeouts.request, all.timeouts.stream) = (ms(request), ms(stream));
     if weather.calm {
         (all.timeouts.read, all.timeouts.write) = (ms(600_000), ms(600_000));
+        all.buffers.out_of_turn = 1 << 20;
     }
     all
 }

@@ -12,9 +12,9 @@ use crate::engine::{Action, Engine, Net, Peer, Written};
 use crate::snapshot::Snapshot;
 
 #[derive(Default)]
-struct Wires {
+pub(super) struct Wires {
     downs: BTreeMap<usize, String>,
-    ups: BTreeMap<usize, String>,
+    pub(super) ups: BTreeMap<usize, String>,
 }
 
 impl Net for Wires {
@@ -31,35 +31,35 @@ impl Net for Wires {
 }
 
 /// A worker, its clients and its servers.
-struct Worker {
-    engine: Engine,
-    net: Wires,
-    ups: Vec<UpId>,
-    closed: Vec<ConnId>,
-    now: u64,
+pub(super) struct Worker {
+    pub(super) engine: Engine,
+    pub(super) net: Wires,
+    pub(super) ups: Vec<UpId>,
+    pub(super) closed: Vec<ConnId>,
+    pub(super) now: u64,
 }
 
 impl Worker {
-    fn new(snapshot: &Arc<Snapshot>) -> Self {
+    pub(super) fn new(snapshot: &Arc<Snapshot>) -> Self {
         let engine = Engine::new(snapshot.clone(), 1, None);
         Self { engine, net: Wires::default(), ups: Vec::new(), closed: Vec::new(), now: 0 }
     }
 
     /// A client that says this.
-    fn ask(&mut self, text: &str) -> ConnId {
+    pub(super) fn ask(&mut self, text: &str) -> ConnId {
         let peer = Peer::plain(([127, 0, 0, 1], 1000).into(), ([127, 0, 0, 1], 1).into());
         let client = self.engine.accept(0, Rc::new(peer)).expect("room");
         self.say(client, text);
         client
     }
 
-    fn say(&mut self, conn: ConnId, text: &str) {
+    pub(super) fn say(&mut self, conn: ConnId, text: &str) {
         self.engine.received(conn, text.as_bytes(), &mut self.net);
         self.turn();
     }
 
     /// Does all there is to do; connections come about at once.
-    fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         loop {
             self.engine.flush(&mut self.net);
             let (mut at, mut any) = (0, false);
@@ -83,7 +83,7 @@ impl Worker {
     }
 
     /// Lets so many ms go by, and does what is due.
-    fn pass(&mut self, ms: u64) {
+    pub(super) fn pass(&mut self, ms: u64) {
         for _ in 0..ms {
             self.now += 1;
             self.engine.tick(self.now * 1000);
@@ -95,27 +95,27 @@ impl Worker {
     }
 
     /// What the server on the so-many-th connection that was ever opened has heard.
-    fn heard(&mut self, nth: usize) -> String {
+    pub(super) fn heard(&mut self, nth: usize) -> String {
         self.net.ups.remove(&self.ups[nth].index()).unwrap_or_default()
     }
 
     /// What the client has got.
-    fn got(&mut self, conn: ConnId) -> String {
+    pub(super) fn got(&mut self, conn: ConnId) -> String {
         let ConnId::Down(id) = conn else { return String::new() };
         self.net.downs.remove(&id.index()).unwrap_or_default()
     }
 
     /// The server on that connection answers the request of this id.
-    fn answer(&mut self, nth: usize, id: u64) {
+    pub(super) fn answer(&mut self, nth: usize, id: u64) {
         self.say(ConnId::Up(self.ups[nth]), &format!("{id:016x}=\n"));
     }
 }
 
-fn line(id: u64) -> String {
+pub(super) fn line(id: u64) -> String {
     format!("{id:016x}:\n")
 }
 
-fn one_connection(protocol: &'static Toy) -> Snapshot {
+pub(super) fn one_connection(protocol: &'static Toy) -> Snapshot {
     let mut snapshot = snapshot(protocol, Plan::calm());
     snapshot.clusters[0].max_connections = 1;
     snapshot.clusters[0].endpoints.truncate(1);
@@ -134,7 +134,7 @@ fn one_connection(protocol: &'static Toy) -> Snapshot {
     snapshot
 }
 
-fn alone() -> Worker {
+pub(super) fn alone() -> Worker {
     Worker::new(&Arc::new(one_connection(&toy::ALONE)))
 }
 
