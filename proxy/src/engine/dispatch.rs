@@ -110,7 +110,8 @@ impl Engine {
         let Some(protocol) = down.protocol else { return NOWHERE };
         let Some(enabled) = snapshot.protocols.get(protocol) else { return NOWHERE };
         let exchange = enabled.protocol.exchange();
-        let lease = effective_lease(head, exchange);
+        let asked = effective_lease(head, exchange);
+        let lease = asked;
         let ordered = matches!(exchange, Exchange::Ordered { .. });
         let on_held = down.held.is_some() && !down.releasing;
         if ordered && !down.lanes.is_empty() && (down.alone || lease != Lease::Shared) {
@@ -214,8 +215,7 @@ impl Engine {
         let request = timeout.unwrap_or(snapshot.timeouts.request).as_millis() as u64;
         let request = request.saturating_sub(down.waited).max(1);
         let stream = times.stream.unwrap_or(snapshot.timeouts.stream).as_millis() as u64;
-        let may_wait = matches!(lease, Lease::Session)
-            || (lease == Lease::Once && ordered_shared(exchange) && head.body == Body::None);
+        let may_wait = may_wait(head, asked, exchange);
         let limit = patience::limit(down, head);
         // The time of a request runs from when all of it is there; until then
         // its body has to move.
@@ -505,11 +505,9 @@ impl Engine {
         // What was decided before a wait is not decided again.
         let waited = self.waited_for(id).transpose()?;
         let snapshot = self.snapshot.clone();
-        let arm = match forward.sticky.and_then(|slot| view.get(slot)) {
-            _ if forward.targets.len() == 1 => 0,
-            _ if waited.is_some() => waited.map_or(0, |(arm, _)| arm),
-            Some(value) => forward.split.choose(polyport_router::hash_key(value)),
-            None => forward.split.choose(self.rng.random()),
+        let arm = match (waited, forward.arm(view)) {
+            (Some((arm, _)), _) | (None, Some(arm)) => arm,
+            (None, None) => forward.split.choose(self.rng.random()),
         };
         let target = forward.targets.get(arm).ok_or(Fault::NoHealthyEndpoint)?;
         let endpoint = match waited {
@@ -712,13 +710,15 @@ fn dialogue(head: &Head) -> Dialogue {
     }
 }
 
-fn ordered_shared(exchange: Exchange) -> bool {
-    matches!(exchange, Exchange::Ordered { shared: true })
+/// Whether a message may take as long as it likes: a session, or a command that blocks.
+pub(crate) fn may_wait(head: &Head, lease: Lease, exchange: Exchange) -> bool {
+    let shared = matches!(exchange, Exchange::Ordered { shared: true });
+    lease == Lease::Session || lease == Lease::Once && shared && head.body == Body::None
 }
 
 /// What a message asks of its connection, once its exchange and size have had
 /// their say: large messages travel alone, so that no small one waits behind their bytes.
-fn effective_lease(head: &Head, exchange: Exchange) -> Lease {
+pub(crate) fn effective_lease(head: &Head, exchange: Exchange) -> Lease {
     match (exchange, head.lease) {
         (Exchange::Session, _) => Lease::Session,
         (Exchange::Ordered { shared: false }, Lease::Shared) => Lease::Once,
