@@ -196,7 +196,8 @@ impl fmt::Display for Retry {
         for (protocol, range) in &self.statuses {
             words.push(format!("{protocol} status {} to {}", range.start(), range.end()));
         }
-        write!(f, "{} more tries on {}", self.attempts, words.join(", "))?;
+        let tries = if self.attempts == 1 { "try" } else { "tries" };
+        write!(f, "{} more {tries} on {}", self.attempts, words.join(", "))?;
         if let Some(each) = self.per_try {
             write!(f, ", {each:?} each")?;
         }
