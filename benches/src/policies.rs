@@ -44,7 +44,7 @@ pub const ALL: &[Policy] = &[
         name: "breaker",
         place: Place::Cluster,
         ways: &[
-            "breaker = { connections = 10000, pending = 10000, requests = 100000, retries = 1000, endpoint = { connections = 10000, requests = 100000 } }",
+            "breaker = { connections = 10000, pending = 10000, requests = 100000, endpoint = { connections = 10000, requests = 100000 } }",
         ],
     },
     Policy { name: "slow start", place: Place::Cluster, ways: &["slow-start = \"30s\""] },

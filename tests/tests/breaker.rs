@@ -303,11 +303,11 @@ fn grpcs_servers_are_told_what_is_left_of_a_calls_time() {
     }
     let server = GrpcServer::start("one");
     let proxy = Config::new()
-        .cluster("grpc", server.address, "http2 = true")
+        .cluster("grpc", server.address, "http2 = true\nmax-connections = 1")
         .route("grpc", "protocol = \"http\"", "grpc", "timeout = \"30s\"")
         .start();
     let port = proxy.address("http").port().to_string();
-    python("grpc_stories.py", &["patience", &port, "30000"]);
+    python("grpc_stories.py", &["patience", &port]);
 }
 
 #[test]

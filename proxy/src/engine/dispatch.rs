@@ -1,23 +1,13 @@
 //! From a request's head to an upstream connection: order, route, endpoint, connection.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use polyport_codecs::{Body, Exchange, Fault, Head, Hop, Kind, Lease, Side};
 
-use polyport_codecs::{
-    After, Answer, Body, Exchange, Fault, Head, Hop, Kind, Lease, ReplyTo, Side,
-};
-use polyport_router::Route;
-use rand::Rng;
-
-use super::guard::{Denied, Stop};
-use super::patience;
-use super::pool::Wanted;
+use super::choose::{Chosen, Nowhere};
 use super::state::{
     ConnId, Dialogue, DownId, DownState, Expected, Flight, FlightId, Lane, UpId, UpMode,
 };
-use super::{Engine, Tapped};
-use crate::edit::{Reply, changes, render};
-use crate::snapshot::{Action as RouteAction, Forward};
+use super::{Engine, patience};
+use crate::edit::changes;
 
 /// What became of a head.
 pub(super) enum Passed {
@@ -25,53 +15,6 @@ pub(super) enum Passed {
     On { to: Option<UpId>, flight: Option<FlightId> },
     /// It has to wait, with its bytes.
     Parked,
-}
-
-/// Where a message goes.
-struct Chosen {
-    up: UpId,
-    /// What it asks of the connection, once its cluster has had its say.
-    lease: Lease,
-    /// The route's position; `usize::MAX`: none was asked.
-    route: usize,
-    /// Which of its targets.
-    arm: usize,
-    timeout: Option<std::time::Duration>,
-    /// The values that its route's changes have, to the request and to its reply.
-    edits: (Vec<u8>, Vec<u8>),
-    /// Bytes a second of its body and its reply; 0: as fast as they come.
-    pace: u64,
-}
-
-/// Why a message goes nowhere.
-enum Nowhere {
-    /// With a native error.
-    Fault(Fault),
-    /// With an answer of the route's own, already rendered: status, headers, body.
-    Answer(Arc<Reply>, Vec<u8>),
-    /// Its connection is reset.
-    Reset,
-    /// Not yet.
-    Wait,
-    /// Not before it gets a connection; it waits no longer than its route's timeout.
-    Queue(Option<std::time::Duration>),
-}
-
-impl From<Stop> for Nowhere {
-    fn from(stop: Stop) -> Self {
-        match stop {
-            Stop::Refused(fault) => Self::Fault(fault),
-            Stop::Answer(reply) => Self::Answer(reply, Vec::new()),
-            Stop::Reset => Self::Reset,
-            Stop::Wait => Self::Wait,
-        }
-    }
-}
-
-impl From<Fault> for Nowhere {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
 }
 
 /// Requests up to this size are kept while they are first on a reused
@@ -110,8 +53,9 @@ impl Engine {
         let Some(protocol) = down.protocol else { return NOWHERE };
         let Some(enabled) = snapshot.protocols.get(protocol) else { return NOWHERE };
         let exchange = enabled.protocol.exchange();
-        let asked = effective_lease(head, exchange);
-        let lease = asked;
+        let lease = effective_lease(head, exchange);
+        // By what it is, not by what connection its cluster gives it.
+        let may_wait = may_wait(head, lease, exchange);
         let ordered = matches!(exchange, Exchange::Ordered { .. });
         let on_held = down.held.is_some() && !down.releasing;
         if ordered && !down.lanes.is_empty() && (down.alone || lease != Lease::Shared) {
@@ -144,7 +88,7 @@ impl Engine {
             return NOWHERE;
         }
         let held = down.held.filter(|_| on_held);
-        let Chosen { up, lease, route, arm, timeout, edits, pace } = if let Some(up) = held {
+        let chosen = if let Some(up) = held {
             if let Err(fault) = self.permit_held(id, buf) {
                 self.counters.faults += 1;
                 self.refuse(id, protocol, head, message, fault);
@@ -182,6 +126,10 @@ impl Engine {
             }
         };
 
+        if chosen.up == UpId::nobody() {
+            return self.postpone(id, protocol, head, message, chosen);
+        }
+        let Chosen { up, lease, route, arm, timeout, edits, pace } = chosen;
         let Some(upstream) = self.ups.get_mut(up) else { return NOWHERE };
         if upstream.blocked && upstream.out.len() > snapshot.buffers.high {
             upstream.holding_back.push(id);
@@ -211,11 +159,9 @@ impl Engine {
         };
         down.fate = None;
         let oneway = head.kind == Kind::Oneway;
-        let by_route = timeout.is_some();
         let request = timeout.unwrap_or(snapshot.timeouts.request).as_millis() as u64;
         let request = request.saturating_sub(down.waited).max(1);
         let stream = times.stream.unwrap_or(snapshot.timeouts.stream).as_millis() as u64;
-        let may_wait = may_wait(head, asked, exchange);
         let limit = patience::limit(down, head);
         // The time of a request runs from when all of it is there; until then
         // its body has to move.
@@ -278,7 +224,7 @@ impl Engine {
             request: head.reply_to,
             close: false,
             plain_body: false,
-            timeout: patience::told(head, limit, self.now, request, by_route),
+            timeout: patience::told(head, limit, self.now, request),
         };
         let out = upstream.out.tail(&mut self.spares);
         let start = out.len();
@@ -382,316 +328,6 @@ impl Engine {
         }
         self.mark_up(up);
         Passed::On { to: Some(up), flight: Some(flight) }
-    }
-
-    /// Route, endpoint and connection of a message.
-    fn choose(
-        &mut self,
-        id: DownId,
-        head: &Head,
-        buf: &[u8],
-        lease: Lease,
-        protocol: usize,
-    ) -> Result<Chosen, Nowhere> {
-        let snapshot = self.snapshot.clone();
-        let Some(down) = self.downs.get_mut(id) else { return Err(Fault::ShuttingDown.into()) };
-        let profile = down.profile;
-        let Some(metadata) = down.metadata.take() else {
-            return Err(Fault::ShuttingDown.into());
-        };
-        let view = metadata.view(buf);
-        let found = snapshot.routes.choose(&view);
-        let mut tapped = Tapped {
-            protocol: snapshot.protocols.get(protocol).map_or("tcp", |e| e.protocol.name()),
-            kind: head.kind,
-            route: found.map(|(_, route)| route.name.as_str()),
-            cluster: None,
-            endpoint: None,
-            fault: None,
-            view,
-        };
-        let chosen = match found {
-            None => Err(self.unrouted(id, &view).into()),
-            Some((at, route)) => match &route.then {
-                RouteAction::Deny => {
-                    self.denied(id, found, Denied::Rule, &view);
-                    Err(Fault::Denied.into())
-                }
-                RouteAction::Respond(reply) => {
-                    let mut values = self.spares.take();
-                    for (_, template) in &reply.headers {
-                        let start = values.len();
-                        values.extend_from_slice(&[0; 4]);
-                        template.render(&view, &mut values);
-                        let len = (values.len() - start - 4) as u32;
-                        if let Some(place) = values.get_mut(start..start + 4) {
-                            place.copy_from_slice(&len.to_ne_bytes());
-                        }
-                    }
-                    Err(Nowhere::Answer(reply.clone(), values))
-                }
-                RouteAction::Forward(forward) => self
-                    .pass_guard(id, (at, route), forward, &view)
-                    .map_err(Nowhere::from)
-                    .and_then(|pace| {
-                        let lease = match lease {
-                            // A pace is one exchange's, so its connection is too.
-                            Lease::Shared if pace > 0 => Lease::Once,
-                            lease => lease,
-                        };
-                        let wanted =
-                            Wanted { protocol: Some(protocol), profile, lease, ends: None };
-                        let (up, lease, arm) =
-                            self.connection_for(id, forward, &view, wanted, &mut tapped)?;
-                        Ok((up, lease, arm, pace))
-                    })
-                    .map(|(up, lease, arm, pace)| {
-                        let mut edits = (Vec::new(), Vec::new());
-                        if let Some(asked) = &forward.edits {
-                            if !asked.request.is_empty() {
-                                edits.0 = self.spares.take();
-                                render(&asked.request, &view, &mut edits.0);
-                            }
-                            if !asked.response.is_empty() {
-                                edits.1 = self.spares.take();
-                                render(&asked.response, &view, &mut edits.1);
-                            }
-                        }
-                        let timeout = forward.timeout;
-                        Chosen { up, lease, route: at, arm, timeout, edits, pace }
-                    }),
-            },
-        };
-        if let Some(tap) = &self.tap
-            && !matches!(chosen, Err(Nowhere::Wait | Nowhere::Queue(_)))
-        {
-            tapped.fault = match &chosen {
-                Err(Nowhere::Fault(fault)) => Some(*fault),
-                _ => None,
-            };
-            tap(&tapped);
-        }
-        if let Some(down) = self.downs.get_mut(id) {
-            down.metadata = Some(metadata);
-            if !matches!(chosen, Ok(_) | Err(Nowhere::Wait | Nowhere::Queue(_))) {
-                down.fate = None;
-            }
-        }
-        chosen
-    }
-
-    /// What stands before a route's clusters; the pace that its messages then have.
-    fn pass_guard(
-        &mut self,
-        id: DownId,
-        route: (usize, &Route<RouteAction>),
-        forward: &Forward,
-        view: &polyport_codecs::View<'_>,
-    ) -> Result<u64, Stop> {
-        match &forward.guard {
-            None => Ok(0),
-            Some(guard) => self.check(id, route, guard, view).map(|fate| fate.pace),
-        }
-    }
-
-    fn connection_for(
-        &mut self,
-        id: DownId,
-        forward: &Forward,
-        view: &polyport_codecs::View<'_>,
-        wanted: Wanted,
-        tapped: &mut Tapped<'_>,
-    ) -> Result<(UpId, Lease, usize), Nowhere> {
-        // What was decided before a wait is not decided again.
-        let waited = self.waited_for(id).transpose()?;
-        let snapshot = self.snapshot.clone();
-        let arm = match (waited, forward.arm(view)) {
-            (Some((arm, _)), _) | (None, Some(arm)) => arm,
-            (None, None) => forward.split.choose(self.rng.random()),
-        };
-        let target = forward.targets.get(arm).ok_or(Fault::NoHealthyEndpoint)?;
-        let endpoint = match waited {
-            Some((_, endpoint)) => endpoint,
-            None => self.choose_endpoint(target, view, wanted.protocol, &[])?,
-        };
-        if let Some(cluster) = snapshot.clusters.get(target.cluster) {
-            let address: Option<SocketAddr> =
-                cluster.endpoints.get(endpoint).map(|endpoint| endpoint.address);
-            tapped.endpoint = address;
-            tapped.cluster = Some(target.cluster);
-        }
-        let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
-        let told = cluster.proxy_protocol.is_some();
-        let ends =
-            self.downs.get(id).filter(|_| told).map(|down| (down.peer.source, down.peer.local));
-        let lease = match wanted.lease {
-            // Its servers do not say which request a reply answers; or they take
-            // a connection to be one client's.
-            Lease::Shared if cluster.ordered || told => Lease::Once,
-            lease => lease,
-        };
-        let wanted = Wanted { lease, ends, ..wanted };
-        if self.must_wait(id, target.cluster, endpoint, &wanted) {
-            self.may_ask(target.cluster, endpoint).inspect_err(|_| self.unwait(id))?;
-            self.wait(id, target.cluster, endpoint, arm)?;
-            return Err(Nowhere::Queue(forward.timeout));
-        }
-        match self.connection(id, target, endpoint, wanted) {
-            Ok(up) => {
-                self.served(id, lease);
-                Ok((up, lease, arm))
-            }
-            Err(fault) => {
-                self.unwait(id);
-                Err(fault.into())
-            }
-        }
-    }
-
-    /// Gives back a connection that was leased and then not used.
-    pub(super) fn unlease(&mut self, up: UpId) {
-        if let Some(upstream) = self.ups.get(up)
-            && matches!(upstream.mode, UpMode::Leased(_))
-            && upstream.in_flight == 0
-        {
-            self.release(up);
-        }
-    }
-
-    /// Joins an unrecognised connection to an upstream by the route for it.
-    pub(super) fn join_opaque(&mut self, id: DownId) -> bool {
-        let snapshot = self.snapshot.clone();
-        let Some(down) = self.downs.get_mut(id) else { return false };
-        let Some(mut metadata) = down.metadata.take() else { return false };
-        if let Some(slot) = snapshot.facts.protocol {
-            metadata.keep(slot, b"tcp");
-        }
-        metadata.clear();
-        let view = metadata.view(b"");
-        let found = snapshot.routes.choose(&view);
-        let mut tapped = Tapped {
-            protocol: "tcp",
-            kind: Kind::Oneway,
-            route: found.map(|(_, route)| route.name.as_str()),
-            cluster: None,
-            endpoint: None,
-            fault: None,
-            view,
-        };
-        let wanted = Wanted { protocol: None, profile: 0, lease: Lease::Session, ends: None };
-        let joined = match found.map(|(at, route)| (at, route, &route.then)) {
-            Some((at, route, RouteAction::Forward(forward))) => self
-                .pass_guard(id, (at, route), forward, &view)
-                .map_err(Nowhere::from)
-                .and_then(|pace| {
-                    let (up, ..) = self.connection_for(id, forward, &view, wanted, &mut tapped)?;
-                    Ok((up, pace))
-                }),
-            Some((_, _, RouteAction::Deny)) => {
-                self.denied(id, found, Denied::Rule, &view);
-                Err(Fault::Denied.into())
-            }
-            Some((_, _, RouteAction::Respond(_))) => Err(Fault::Denied.into()),
-            None => Err(self.unrouted(id, &view).into()),
-        };
-        if matches!(joined, Err(Nowhere::Wait)) {
-            if let Some(down) = self.downs.get_mut(id) {
-                down.metadata = Some(metadata);
-                down.parked = true;
-            }
-            return false;
-        }
-        if let Some(tap) = &self.tap {
-            tapped.fault = match &joined {
-                Err(Nowhere::Fault(fault)) => Some(*fault),
-                _ => None,
-            };
-            tap(&tapped);
-        }
-        match joined {
-            Ok((up, pace)) => {
-                if let Some(upstream) = self.ups.get_mut(up) {
-                    upstream.mode = UpMode::Session(id);
-                    upstream.draining = true;
-                }
-                self.count_session(up);
-                if let Some(down) = self.downs.get_mut(id) {
-                    down.metadata = Some(metadata);
-                    down.state = DownState::Session(up);
-                    down.fate = None;
-                }
-                self.pace_session(id, up, pace);
-                let times = found.map(|(route, _)| self.times_of(route));
-                self.begin_session(id, times.unwrap_or_default());
-                true
-            }
-            Err(Nowhere::Reset) => {
-                self.reset_down(id);
-                false
-            }
-            Err(_) => {
-                self.close_down(id);
-                false
-            }
-        }
-    }
-
-    /// Answers a message as its route says.
-    fn answer(&mut self, id: DownId, protocol: usize, head: &Head, reply: &Reply, values: &[u8]) {
-        let snapshot = self.snapshot.clone();
-        let Some(enabled) = snapshot.protocols.get(protocol) else { return };
-        let mut rest = values;
-        let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(reply.headers.len());
-        for (name, _) in &reply.headers {
-            let Some((len, after)) = rest.split_first_chunk::<4>() else { break };
-            let (value, after) = after.split_at(after.len().min(u32::from_ne_bytes(*len) as usize));
-            headers.push((name, value));
-            rest = after;
-        }
-        let answer = Answer { status: reply.status, headers: &headers, body: &reply.body };
-        let mut out = self.spares.take();
-        let after = enabled.protocol.respond(head.reply_to, &answer, &mut out);
-        let close = after != Some(After::Keep) || head.last;
-        self.owe(id, out, close);
-        if close {
-            self.stop_reading(id);
-        }
-    }
-
-    /// Answers a message with a native error. The caller counts it.
-    pub(super) fn refuse(
-        &mut self,
-        id: DownId,
-        protocol: usize,
-        head: &Head,
-        message: &[u8],
-        fault: Fault,
-    ) {
-        if head.kind == Kind::Oneway {
-            return;
-        }
-        let mut reply = self.spares.take();
-        let after =
-            self.local_reply(protocol, head.reply_to, head.noted(message), fault, &mut reply);
-        let close = after == After::Close || head.last || fault == Fault::ShuttingDown;
-        self.owe(id, reply, close);
-        if close {
-            self.stop_reading(id);
-        }
-    }
-
-    pub(super) fn local_reply(
-        &self,
-        protocol: usize,
-        to: ReplyTo,
-        note: &[u8],
-        fault: Fault,
-        reply: &mut Vec<u8>,
-    ) -> After {
-        match self.snapshot.protocols.get(protocol) {
-            Some(enabled) => enabled.protocol.local_reply(to, note, fault, fault.as_str(), reply),
-            None => After::Close,
-        }
     }
 }
 

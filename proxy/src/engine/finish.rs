@@ -28,6 +28,7 @@ impl Engine {
     pub(super) fn sent(&mut self, id: Option<FlightId>) {
         let Some(id) = id else { return };
         let Some(flight) = self.flights.get_mut(id) else { return };
+        let waits = flight.kept.as_ref().is_some_and(|kept| kept.waiting);
         let first = flight.kept.as_ref().is_none_or(|kept| !kept.whole);
         flight.sent = true;
         if !flight.replying && flight.deadline != u64::MAX {
@@ -48,7 +49,7 @@ impl Engine {
         if first && self.flights.get(id).is_some_and(|flight| flight.kept.is_some()) {
             self.whole(id);
         }
-        if oneway {
+        if oneway && !waits {
             self.counters.oneways += 1;
             self.finish(id);
         }

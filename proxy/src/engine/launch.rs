@@ -176,7 +176,6 @@ impl Engine {
         let flight = self.flights.get_mut(id).ok_or(Fault::ShuttingDown)?;
         let upstream = self.ups.get_mut(up).ok_or(Fault::UpstreamReset)?;
         let enabled = snapshot.protocols.get(flight.protocol).ok_or(Fault::ShuttingDown)?;
-        let by_route = snapshot.forward(flight.route).is_some_and(|f| f.timeout.is_some());
         let left = flight.total.saturating_sub(self.now);
         let correlated = enabled.protocol.exchange() == Exchange::Correlated && !upstream.ordered;
         let hop = Hop {
@@ -184,7 +183,7 @@ impl Engine {
             source: kept.source,
             secure: kept.secure,
             request: kept.head.reply_to,
-            timeout: patience::told(&kept.head, flight.limit, self.now, left, by_route),
+            timeout: patience::told(&kept.head, flight.limit, self.now, left),
             ..Hop::neutral(Side::Request)
         };
         let (head, body) = kept.bytes.split_at(kept.head.len.min(kept.bytes.len()));

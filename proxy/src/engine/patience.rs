@@ -38,13 +38,13 @@ pub(super) fn limit(down: &Downstream, head: &Head) -> u64 {
 /// What the upstream is told of the client's patience, ms, where that is less than what
 /// the client says: some of it is spent, or the request may take only `request`.
 ///
-/// How long a body that comes bit by bit lasts is nobody's to say who has not been asked:
-/// for those only a timeout that the route itself gives counts.
-pub(super) fn told(head: &Head, limit: u64, now: u64, request: u64, by_route: bool) -> Option<u32> {
+/// Where a body comes bit by bit, it may be one of a stream, which outlives `request` for as
+/// long as it moves: then only what is spent counts.
+pub(super) fn told(head: &Head, limit: u64, now: u64, request: u64) -> Option<u32> {
     if head.timeout == 0 {
         return None;
     }
-    let bound = if by_route || head.body != Body::Steps { request } else { u64::MAX };
+    let bound = if head.body == Body::Steps { u64::MAX } else { request };
     let left = limit.saturating_sub(now).min(bound).max(1);
     u32::try_from(left).ok().filter(|left| *left < head.timeout)
 }
@@ -94,23 +94,21 @@ mod tests {
     #[test]
     fn the_upstream_is_told_what_is_left_where_that_is_less_than_the_client_says() {
         let now = 1_000;
-        for (timeout, limit, request, by_route, body, due) in [
-            (0, u64::MAX, 500, true, Body::None, None),
+        for (timeout, limit, request, body, due) in [
+            (0, u64::MAX, 500, Body::None, None),
             // Nothing is spent, and the route has more patience than the client.
-            (300, 1_300, 500, true, Body::None, None),
-            (300, 1_200, 500, true, Body::None, Some(200)),
-            (3_000, 4_000, 500, true, Body::None, Some(500)),
-            (3_000, 4_000, 500, false, Body::None, Some(500)),
-            (3_000, 4_000, 500, false, Body::Length(7), Some(500)),
+            (300, 1_300, 500, Body::None, None),
+            (300, 1_200, 500, Body::None, Some(200)),
+            (3_000, 4_000, 500, Body::None, Some(500)),
+            (3_000, 4_000, 500, Body::Length(7), Some(500)),
             // A stream may last.
-            (3_000, 4_000, 500, false, Body::Steps, None),
-            (3_000, 3_900, 500, false, Body::Steps, Some(2_900)),
-            (3_000, 4_000, 500, true, Body::Steps, Some(500)),
-            (u32::MAX, u64::from(u32::MAX), 1 << 40, true, Body::None, Some(u32::MAX - 1_000)),
-            (5, 900, 500, true, Body::None, Some(1)),
+            (3_000, 4_000, 500, Body::Steps, None),
+            (3_000, 3_900, 500, Body::Steps, Some(2_900)),
+            (u32::MAX, u64::from(u32::MAX), 1 << 40, Body::None, Some(u32::MAX - 1_000)),
+            (5, 900, 500, Body::None, Some(1)),
         ] {
             let head = asks(timeout, body);
-            assert_eq!(told(&head, limit, now, request, by_route), due, "{timeout} {limit}");
+            assert_eq!(told(&head, limit, now, request), due, "{timeout} {limit}");
         }
     }
 }

@@ -57,6 +57,43 @@ impl Engine {
         flight.kept = Some(kept);
     }
 
+    /// Keeps a request that waits until then, ms, before its first try.
+    pub(super) fn keep_waiting(
+        &mut self,
+        id: FlightId,
+        head: &Head,
+        message: &[u8],
+        edits: Vec<u8>,
+        until: u64,
+    ) {
+        let source = |engine: &Self| {
+            let down = engine.downs.get(engine.flights.get(id)?.down)?;
+            Some((down.peer.source.ip(), down.peer.tls.is_some()))
+        };
+        let source = source(self);
+        let mut kept = self.kept.pop().unwrap_or_default();
+        kept.edits = self.spares.take();
+        kept.edits.extend_from_slice(&edits);
+        self.keep(id, head, message, edits);
+        let Some(flight) = self.flights.get_mut(id) else { return self.spare(kept) };
+        match &mut flight.kept {
+            Some(had) => {
+                (had.waiting, had.due) = (true, until);
+                self.spare(kept);
+            }
+            None => {
+                kept.head = *head;
+                kept.bytes = self.spares.take();
+                kept.bytes.extend_from_slice(message);
+                kept.limit = message.len();
+                (kept.source, kept.secure) =
+                    (source.map(|(ip, _)| ip), source.is_some_and(|s| s.1));
+                (kept.waiting, kept.due) = (true, until);
+                flight.kept = Some(kept);
+            }
+        }
+    }
+
     /// A piece of a kept request's body. One that grows too large is let go.
     pub(super) fn keep_more(&mut self, id: FlightId, piece: &[u8]) {
         let Some(flight) = self.flights.get_mut(id) else { return };

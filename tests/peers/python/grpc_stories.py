@@ -345,13 +345,16 @@ def route_timeout(port):
         assert time.time() - begun < 5
 
 
-def patience(port, most):
-    """The server is told what is left of the caller's time; the route has so many milliseconds."""
+def patience(port):
+    """The server is told what is left of the caller's time. Calls wait for each other."""
     client = Client(port)
-    for timeout, bound in ((600, int(most)), (3, 3000)):
-        seen = int(client.call("Patience", timeout=timeout))
-        # gRPC rounds up, to one part in a hundred.
-        assert 0 < seen <= bound * 1.02, (timeout, seen)
+    seen = int(client.call("Patience", timeout=30))
+    # gRPC rounds up, to one part in a hundred.
+    assert 0 < seen <= 30_600, seen
+    slow = client.method("unary_unary", "Slow").future(value(b"4000"), timeout=HANG)
+    seen = int(client.call("Patience", timeout=30))
+    assert 0 < seen < 29_000, seen
+    assert slow.result().value == b"slow"
     begun = time.time()
     error = fails(lambda: client.call("Slow", b"30000", timeout=0.4))
     assert error.code() == StatusCode.DEADLINE_EXCEEDED, error

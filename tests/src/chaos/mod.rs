@@ -94,8 +94,9 @@ pub const MQTT: Kind = Kind {
     protocol: "mqtt",
     spawn: server::mosquitto,
     dialect: || Box::<dialect::Mqtt>::default(),
-    clients: 9,
-    depth: 4,
+    // So many that every broker has some, wherever their names are hashed to.
+    clients: 32,
+    depth: 2,
     cluster: "",
     session: true,
 };

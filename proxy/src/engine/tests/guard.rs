@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use polyport_codecs::{Fault, Slot};
+use polyport_codecs::{Exchange, Fault, Protocol, Slot};
 use polyport_router::{Matcher, Predicate, Route, Table};
 
 use super::sim::{Plan, simulate_with, snapshot};
@@ -151,12 +151,41 @@ fn a_delayed_message_goes_when_its_time_has_come_and_holds_up_nobody_else() {
             assert_eq!(bench.served(), "", "{} ms", ms - 100);
         }
         bench.time(120);
-        assert!(!bench.engine.wants_read(two) && bench.engine.wants_read(one));
+        // Where later messages may overtake, one that waits does not hold up its connection.
+        let overtakes = protocol.exchange() == Exchange::Correlated;
+        assert_eq!(bench.engine.wants_read(two), overtakes, "{}", protocol.name);
+        assert!(bench.engine.wants_read(one));
         assert_eq!(bench.served().matches(":x").count(), 1, "{}", protocol.name);
         bench.time(130);
         assert_eq!(bench.served().matches(":x").count(), 2, "{}", protocol.name);
         assert_eq!(bench.heard(one) + &bench.heard(two), "");
     }
+}
+
+#[test]
+fn delayed_calls_of_one_connection_wait_side_by_side() {
+    let guard = faults([injected(delay(200), 100)]);
+    let mut bench = Bench::new(guarded(&toy::CORRELATED, guard), 1);
+    let client = bench.client();
+    bench.time(100);
+    // As many as may be in flight on one connection.
+    for id in 1..=8 {
+        bench.ask(client, id);
+    }
+    bench.time(299);
+    assert_eq!(bench.served(), "");
+    bench.time(300);
+    assert_eq!(bench.served().matches(":x").count(), 8);
+    assert_eq!(bench.engine.in_flight(), 8);
+    // Who leaves amid the wait is not served.
+    let other = bench.client();
+    bench.ask(other, 21);
+    bench.engine.broken(other);
+    bench.time(600);
+    assert_eq!(bench.served().matches(":x").count(), 8);
+    // What none of the servers answered ends by its own time, which begins after the wait.
+    bench.time(10_000);
+    assert_eq!(bench.engine.in_flight(), 0);
 }
 
 #[test]

@@ -1,0 +1,330 @@
+//! Where a message goes: what its route says, the cluster, the endpoint, the connection.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use polyport_codecs::{Fault, Head, Kind, Lease, View};
+use polyport_router::Route;
+use rand::Rng;
+
+use super::guard::{Denied, Stop};
+use super::pool::Wanted;
+use super::state::{DownId, DownState, UpId, UpMode};
+use super::{Engine, Tapped};
+use crate::edit::{Reply, render};
+use crate::snapshot::{Action as RouteAction, Forward};
+
+/// Where a message goes.
+pub(super) struct Chosen {
+    pub up: UpId,
+    /// What it asks of the connection, once its cluster has had its say.
+    pub lease: Lease,
+    /// The route's position; `usize::MAX`: none was asked.
+    pub route: usize,
+    /// Which of its targets.
+    pub arm: usize,
+    pub timeout: Option<std::time::Duration>,
+    /// The values that its route's changes have, to the request and to its reply.
+    pub edits: (Vec<u8>, Vec<u8>),
+    /// Bytes a second of its body and its reply; 0: as fast as they come.
+    pub pace: u64,
+}
+
+/// Why a message goes nowhere.
+pub(super) enum Nowhere {
+    /// With a native error.
+    Fault(Fault),
+    /// With an answer of the route's own, already rendered: status, headers, body.
+    Answer(Arc<Reply>, Vec<u8>),
+    /// Its connection is reset.
+    Reset,
+    /// Not yet.
+    Wait,
+    /// Not before it gets a connection; it waits no longer than its route's timeout.
+    Queue(Option<std::time::Duration>),
+}
+
+impl From<Stop> for Nowhere {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Refused(fault) => Self::Fault(fault),
+            Stop::Answer(reply) => Self::Answer(reply, Vec::new()),
+            Stop::Reset => Self::Reset,
+            Stop::Wait => Self::Wait,
+        }
+    }
+}
+
+impl From<Fault> for Nowhere {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Engine {
+    /// Route, endpoint and connection of a message.
+    pub(super) fn choose(
+        &mut self,
+        id: DownId,
+        head: &Head,
+        buf: &[u8],
+        lease: Lease,
+        protocol: usize,
+    ) -> Result<Chosen, Nowhere> {
+        let snapshot = self.snapshot.clone();
+        let Some(down) = self.downs.get_mut(id) else { return Err(Fault::ShuttingDown.into()) };
+        let profile = down.profile;
+        let Some(metadata) = down.metadata.take() else {
+            return Err(Fault::ShuttingDown.into());
+        };
+        let view = metadata.view(buf);
+        let found = snapshot.routes.choose(&view);
+        let mut tapped = Tapped {
+            protocol: snapshot.protocols.get(protocol).map_or("tcp", |e| e.protocol.name()),
+            kind: head.kind,
+            route: found.map(|(_, route)| route.name.as_str()),
+            cluster: None,
+            endpoint: None,
+            fault: None,
+            view,
+        };
+        let chosen = match found {
+            None => Err(self.unrouted(id, &view).into()),
+            Some((at, route)) => match &route.then {
+                RouteAction::Deny => {
+                    self.denied(id, found, Denied::Rule, &view);
+                    Err(Fault::Denied.into())
+                }
+                RouteAction::Respond(reply) => {
+                    let mut values = self.spares.take();
+                    for (_, template) in &reply.headers {
+                        let start = values.len();
+                        values.extend_from_slice(&[0; 4]);
+                        template.render(&view, &mut values);
+                        let len = (values.len() - start - 4) as u32;
+                        if let Some(place) = values.get_mut(start..start + 4) {
+                            place.copy_from_slice(&len.to_ne_bytes());
+                        }
+                    }
+                    Err(Nowhere::Answer(reply.clone(), values))
+                }
+                RouteAction::Forward(forward) => self
+                    .pass_guard(id, (at, route), forward, &view)
+                    .map_err(Nowhere::from)
+                    .map(Some)
+                    .or_else(|nowhere| match nowhere {
+                        Nowhere::Wait if self.may_postpone(id, head, lease, protocol) => Ok(None),
+                        nowhere => Err(nowhere),
+                    })
+                    .and_then(|pace| {
+                        let Some(pace) = pace else {
+                            let arm = self.arm_of(forward, &view);
+                            return Ok((UpId::nobody(), lease, arm, 0));
+                        };
+                        let lease = match lease {
+                            // A pace is one exchange's, so its connection is too.
+                            Lease::Shared if pace > 0 => Lease::Once,
+                            lease => lease,
+                        };
+                        let wanted =
+                            Wanted { protocol: Some(protocol), profile, lease, ends: None };
+                        let (up, lease, arm) =
+                            self.connection_for(id, forward, &view, wanted, &mut tapped)?;
+                        Ok((up, lease, arm, pace))
+                    })
+                    .map(|(up, lease, arm, pace)| {
+                        let mut edits = (Vec::new(), Vec::new());
+                        if let Some(asked) = &forward.edits {
+                            if !asked.request.is_empty() {
+                                edits.0 = self.spares.take();
+                                render(&asked.request, &view, &mut edits.0);
+                            }
+                            if !asked.response.is_empty() {
+                                edits.1 = self.spares.take();
+                                render(&asked.response, &view, &mut edits.1);
+                            }
+                        }
+                        let timeout = forward.timeout;
+                        Chosen { up, lease, route: at, arm, timeout, edits, pace }
+                    }),
+            },
+        };
+        if let Some(tap) = &self.tap
+            && !matches!(chosen, Err(Nowhere::Wait | Nowhere::Queue(_)))
+        {
+            tapped.fault = match &chosen {
+                Err(Nowhere::Fault(fault)) => Some(*fault),
+                _ => None,
+            };
+            tap(&tapped);
+        }
+        if let Some(down) = self.downs.get_mut(id) {
+            down.metadata = Some(metadata);
+            if !matches!(chosen, Ok(_) | Err(Nowhere::Wait | Nowhere::Queue(_))) {
+                down.fate = None;
+            }
+        }
+        chosen
+    }
+
+    /// What stands before a route's clusters; the pace that its messages then have.
+    fn pass_guard(
+        &mut self,
+        id: DownId,
+        route: (usize, &Route<RouteAction>),
+        forward: &Forward,
+        view: &View<'_>,
+    ) -> Result<u64, Stop> {
+        match &forward.guard {
+            None => Ok(0),
+            Some(guard) => self.check(id, route, guard, view).map(|fate| fate.pace),
+        }
+    }
+
+    /// Which of a route's targets a message takes.
+    fn arm_of(&mut self, forward: &Forward, view: &View<'_>) -> usize {
+        forward.arm(view).unwrap_or_else(|| forward.split.choose(self.rng.random()))
+    }
+
+    fn connection_for(
+        &mut self,
+        id: DownId,
+        forward: &Forward,
+        view: &View<'_>,
+        wanted: Wanted,
+        tapped: &mut Tapped<'_>,
+    ) -> Result<(UpId, Lease, usize), Nowhere> {
+        // What was decided before a wait is not decided again.
+        let waited = self.waited_for(id).transpose()?;
+        let snapshot = self.snapshot.clone();
+        let arm = match waited {
+            Some((arm, _)) => arm,
+            None => self.arm_of(forward, view),
+        };
+        let target = forward.targets.get(arm).ok_or(Fault::NoHealthyEndpoint)?;
+        let endpoint = match waited {
+            Some((_, endpoint)) => endpoint,
+            None => self.choose_endpoint(target, view, wanted.protocol, &[])?,
+        };
+        if let Some(cluster) = snapshot.clusters.get(target.cluster) {
+            let address: Option<SocketAddr> =
+                cluster.endpoints.get(endpoint).map(|endpoint| endpoint.address);
+            tapped.endpoint = address;
+            tapped.cluster = Some(target.cluster);
+        }
+        let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
+        let told = cluster.proxy_protocol.is_some();
+        let ends =
+            self.downs.get(id).filter(|_| told).map(|down| (down.peer.source, down.peer.local));
+        let lease = match wanted.lease {
+            // Its servers do not say which request a reply answers; or they take
+            // a connection to be one client's.
+            Lease::Shared if cluster.ordered || told => Lease::Once,
+            lease => lease,
+        };
+        let wanted = Wanted { lease, ends, ..wanted };
+        if self.must_wait(id, target.cluster, endpoint, &wanted) {
+            self.may_ask(target.cluster, endpoint).inspect_err(|_| self.unwait(id))?;
+            self.wait(id, target.cluster, endpoint, arm)?;
+            return Err(Nowhere::Queue(forward.timeout));
+        }
+        match self.connection(id, target, endpoint, wanted) {
+            Ok(up) => {
+                self.served(id, lease);
+                Ok((up, lease, arm))
+            }
+            Err(fault) => {
+                self.unwait(id);
+                Err(fault.into())
+            }
+        }
+    }
+
+    /// Gives back a connection that was leased and then not used.
+    pub(super) fn unlease(&mut self, up: UpId) {
+        if let Some(upstream) = self.ups.get(up)
+            && matches!(upstream.mode, UpMode::Leased(_))
+            && upstream.in_flight == 0
+        {
+            self.release(up);
+        }
+    }
+
+    /// Joins an unrecognised connection to an upstream by the route for it.
+    pub(super) fn join_opaque(&mut self, id: DownId) -> bool {
+        let snapshot = self.snapshot.clone();
+        let Some(down) = self.downs.get_mut(id) else { return false };
+        let Some(mut metadata) = down.metadata.take() else { return false };
+        if let Some(slot) = snapshot.facts.protocol {
+            metadata.keep(slot, b"tcp");
+        }
+        metadata.clear();
+        let view = metadata.view(b"");
+        let found = snapshot.routes.choose(&view);
+        let mut tapped = Tapped {
+            protocol: "tcp",
+            kind: Kind::Oneway,
+            route: found.map(|(_, route)| route.name.as_str()),
+            cluster: None,
+            endpoint: None,
+            fault: None,
+            view,
+        };
+        let wanted = Wanted { protocol: None, profile: 0, lease: Lease::Session, ends: None };
+        let joined = match found.map(|(at, route)| (at, route, &route.then)) {
+            Some((at, route, RouteAction::Forward(forward))) => self
+                .pass_guard(id, (at, route), forward, &view)
+                .map_err(Nowhere::from)
+                .and_then(|pace| {
+                    let (up, ..) = self.connection_for(id, forward, &view, wanted, &mut tapped)?;
+                    Ok((up, pace))
+                }),
+            Some((_, _, RouteAction::Deny)) => {
+                self.denied(id, found, Denied::Rule, &view);
+                Err(Fault::Denied.into())
+            }
+            Some((_, _, RouteAction::Respond(_))) => Err(Fault::Denied.into()),
+            None => Err(self.unrouted(id, &view).into()),
+        };
+        if matches!(joined, Err(Nowhere::Wait)) {
+            if let Some(down) = self.downs.get_mut(id) {
+                down.metadata = Some(metadata);
+                down.parked = true;
+            }
+            return false;
+        }
+        if let Some(tap) = &self.tap {
+            tapped.fault = match &joined {
+                Err(Nowhere::Fault(fault)) => Some(*fault),
+                _ => None,
+            };
+            tap(&tapped);
+        }
+        match joined {
+            Ok((up, pace)) => {
+                if let Some(upstream) = self.ups.get_mut(up) {
+                    upstream.mode = UpMode::Session(id);
+                    upstream.draining = true;
+                }
+                self.count_session(up);
+                if let Some(down) = self.downs.get_mut(id) {
+                    down.metadata = Some(metadata);
+                    down.state = DownState::Session(up);
+                    down.fate = None;
+                }
+                self.pace_session(id, up, pace);
+                let times = found.map(|(route, _)| self.times_of(route));
+                self.begin_session(id, times.unwrap_or_default());
+                true
+            }
+            Err(Nowhere::Reset) => {
+                self.reset_down(id);
+                false
+            }
+            Err(_) => {
+                self.close_down(id);
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What the proxy answers itself.
+
+use polyport_codecs::{After, Answer, Fault, Head, Kind, ReplyTo};
+
+use super::Engine;
+use super::state::DownId;
+use crate::edit::Reply;
+
+impl Engine {
+    /// Answers a message as its route says.
+    pub(super) fn answer(
+        &mut self,
+        id: DownId,
+        protocol: usize,
+        head: &Head,
+        reply: &Reply,
+        values: &[u8],
+    ) {
+        let snapshot = self.snapshot.clone();
+        let Some(enabled) = snapshot.protocols.get(protocol) else { return };
+        let mut rest = values;
+        let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(reply.headers.len());
+        for (name, _) in &reply.headers {
+            let Some((len, after)) = rest.split_first_chunk::<4>() else { break };
+            let (value, after) = after.split_at(after.len().min(u32::from_ne_bytes(*len) as usize));
+            headers.push((name, value));
+            rest = after;
+        }
+        let answer = Answer { status: reply.status, headers: &headers, body: &reply.body };
+        let mut out = self.spares.take();
+        let after = enabled.protocol.respond(head.reply_to, &answer, &mut out);
+        let close = after != Some(After::Keep) || head.last;
+        self.owe(id, out, close);
+        if close {
+            self.stop_reading(id);
+        }
+    }
+
+    /// Answers a message with a native error. The caller counts it.
+    pub(super) fn refuse(
+        &mut self,
+        id: DownId,
+        protocol: usize,
+        head: &Head,
+        message: &[u8],
+        fault: Fault,
+    ) {
+        if head.kind == Kind::Oneway {
+            return;
+        }
+        let mut reply = self.spares.take();
+        let after =
+            self.local_reply(protocol, head.reply_to, head.noted(message), fault, &mut reply);
+        let close = after == After::Close || head.last || fault == Fault::ShuttingDown;
+        self.owe(id, reply, close);
+        if close {
+            self.stop_reading(id);
+        }
+    }
+
+    pub(super) fn local_reply(
+        &self,
+        protocol: usize,
+        to: ReplyTo,
+        note: &[u8],
+        fault: Fault,
+        reply: &mut Vec<u8>,
+    ) -> After {
+        match self.snapshot.protocols.get(protocol) {
+            Some(enabled) => enabled.protocol.local_reply(to, note, fault, fault.as_str(), reply),
+            None => After::Close,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Messages that wait for a time of their own without holding up those behind them,
+//! where the protocol lets later ones overtake: each waits as a request in flight.
+
+use polyport_codecs::{Body, Exchange, Head, Kind, Lease};
+
+use super::choose::Chosen;
+use super::dispatch::Passed;
+use super::slab::Key;
+use super::state::{DownId, Flight};
+use super::{Engine, patience};
+
+/// Larger messages hold their connection up instead of being kept.
+const POSTPONED: usize = 16 << 10;
+
+impl Engine {
+    /// Whether a delayed message may wait by itself.
+    pub(super) fn may_postpone(
+        &self,
+        id: DownId,
+        head: &Head,
+        lease: Lease,
+        protocol: usize,
+    ) -> bool {
+        self.exchange_of(Some(protocol)) == Some(Exchange::Correlated)
+            && lease == Lease::Shared
+            && head.body == Body::None
+            && head.len <= POSTPONED
+            && self.downs.get(id).and_then(|down| down.fate).is_some_and(|fate| {
+                // Whatever else it meets, it meets where it stands.
+                fate.ends.is_none() && fate.pace == 0
+            })
+    }
+
+    /// Lets a message wait, as its fate says; it is launched when its time has come.
+    pub(super) fn postpone(
+        &mut self,
+        id: DownId,
+        protocol: usize,
+        head: &Head,
+        message: &[u8],
+        chosen: Chosen,
+    ) -> Passed {
+        const NOWHERE: Passed = Passed::On { to: None, flight: None };
+        let snapshot = self.snapshot.clone();
+        let Chosen { lease, route, arm, timeout, edits, .. } = chosen;
+        let (Some(down), Some(enabled)) =
+            (self.downs.get_mut(id), snapshot.protocols.get(protocol))
+        else {
+            return NOWHERE;
+        };
+        let until = down.fate.take().map_or(self.now, |fate| fate.until);
+        let limit = patience::limit(down, head);
+        let times = snapshot.forward(route).and_then(|forward| forward.times.stream);
+        let stream = times.unwrap_or(snapshot.timeouts.stream).as_millis() as u64;
+        // Its own time begins when its wait is over.
+        let request = timeout.unwrap_or(snapshot.timeouts.request).as_millis() as u64
+            + until.saturating_sub(self.now);
+        let deadline = self.now.saturating_add(request).min(limit);
+        let mut note = Vec::new();
+        if head.note.1 > 0 {
+            note = self.spares.take();
+            note.extend_from_slice(head.noted(message));
+        }
+        self.counters.requests += 1;
+        down.in_flight += 1;
+        if head.kind == Kind::Request {
+            down.latest_id = head.reply_to.id;
+        }
+        down.alone = false;
+        let flight = self.flights.insert(Flight {
+            down: id,
+            up: Key::nobody(),
+            reply_to: head.reply_to,
+            protocol,
+            lane: down.lanes_gone + down.lanes.len() as u64,
+            started: self.now,
+            deadline,
+            total: deadline,
+            per_try: 0,
+            timeout: request,
+            stream,
+            limit,
+            lease,
+            oneway: head.kind == Kind::Oneway,
+            sent: false,
+            replying: false,
+            last: head.last,
+            upstream_last: false,
+            outcome: None,
+            began: self.micros,
+            pace: 0,
+            plain_body: enabled.protocol.needs_plain_body(head.reply_to),
+            copy: Vec::new(),
+            edits: edits.1,
+            note,
+            route,
+            arm,
+            kept: None,
+            mirror: false,
+        });
+        self.earliest_flight = self.earliest_flight.min(deadline);
+        self.keep_waiting(flight, head, message, edits.0, until);
+        Passed::On { to: None, flight: Some(flight) }
+    }
+}
