@@ -51,7 +51,7 @@ impl Ord for Sleeper {
 
 /// Whether all that is asked holds; nothing asked always does.
 pub(super) fn holds(when: Option<&When>, view: &View<'_>) -> bool {
-    when.is_none_or(|when| when.predicates.iter().all(|predicate| predicate.holds(view)))
+    when.is_none_or(|when| when.holds(view))
 }
 
 impl Downstream {

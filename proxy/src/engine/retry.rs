@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use polyport_codecs::{Body, Fault, Head, Lease};
+use polyport_codecs::{Fault, Head, Lease};
 use rand::Rng;
 
 use super::Engine;
@@ -10,7 +10,7 @@ use super::launch::Kept;
 use super::observe::Seen;
 use super::slab::Key;
 use super::state::{FlightId, UpId};
-use crate::policy::retry::{Ended, Retry};
+use crate::policy::retry::{Again, Ended, Retry, keepable, size};
 
 impl Engine {
     /// Keeps what it takes to send a request again, or to copy it, where its route
@@ -28,16 +28,13 @@ impl Engine {
                 && self.rng.random::<u64>() < mirror.share
         });
         let limit = retry.map_or(0, |retry| retry.buffer).max(mirror.map_or(0, |m| m.buffer));
-        let size = message.len() as u64 + if let Body::Length(left) = head.body { left } else { 0 };
+        let size = size(head);
         if let (Some(_), Some(target)) = (retry, forward.targets.get(flight.arm))
             && let Some(purse) = self.purses.get_mut(target.cluster)
         {
             purse.earn();
         }
-        if (retry.is_none() && mirror.is_none())
-            || size > limit as u64
-            || !matches!(flight.lease, Lease::Shared | Lease::Once)
-        {
+        if (retry.is_none() && mirror.is_none()) || size > limit as u64 || !keepable(flight.lease) {
             return self.spares.give(edits);
         }
         let mut kept = self.kept.pop().unwrap_or_default();
@@ -46,8 +43,9 @@ impl Engine {
         kept.bytes.extend_from_slice(message);
         self.spares.give(std::mem::replace(&mut kept.edits, edits));
         kept.limit = limit;
-        kept.retry = retry.is_some_and(|retry| size <= retry.buffer as u64);
-        kept.safe = head.idempotent || retry.is_some_and(|retry| retry.idempotent);
+        let again = retry.map(|retry| retry.again(head, flight.lease, size));
+        kept.retry = again.is_some_and(Again::ever);
+        kept.safe = again == Some(Again::Any);
         kept.mirror = mirror.is_some_and(|mirror| size <= mirror.buffer as u64);
         if let Some(down) = self.downs.get(flight.down) {
             kept.source = Some(down.peer.source.ip());
