@@ -68,9 +68,10 @@ impl Default for Kept {
 impl Kept {
     /// Makes it ready for the next request; the list of endpoints keeps its memory.
     pub(super) fn clear(&mut self) {
-        let mut tried = std::mem::take(&mut self.tried);
-        tried.clear();
-        *self = Self { tried, ..Self::default() };
+        self.tried.clear();
+        (self.limit, self.tries, self.due) = (0, 0, 0);
+        (self.whole, self.retry, self.safe, self.mirror) = (false, false, false, false);
+        self.waiting = false;
     }
 }
 
