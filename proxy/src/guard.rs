@@ -30,6 +30,8 @@ pub struct When {
     pub predicates: Box<[Predicate]>,
     /// The same in words, as `polyport explain` shows it.
     pub words: String,
+    /// It asks only for facts about the connection, so one answer holds for all its messages.
+    pub fixed: bool,
 }
 
 /// A fault that some messages of a route meet.

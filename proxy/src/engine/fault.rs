@@ -66,7 +66,7 @@ impl Engine {
     pub(super) fn draw(&mut self, id: DownId, guard: &Guard, view: &View<'_>) -> Fate {
         let mut fate = Fate::default();
         for (at, fault) in guard.faults.iter().enumerate() {
-            if !holds(fault.when.as_ref(), view) || !self.hits(fault) {
+            if fault.per_million == 0 || !holds(fault.when.as_ref(), view) || !self.hits(fault) {
                 continue;
             }
             match fault.what {

@@ -23,7 +23,9 @@ impl Engine {
         };
         let retry = forward.retry.as_deref().filter(|_| !flight.oneway);
         let mirror = forward.mirror.as_deref().filter(|mirror| {
-            self.rng.random::<u64>() < mirror.share && mirror.requests > self.mirroring
+            mirror.share > 0
+                && mirror.requests > self.mirroring
+                && self.rng.random::<u64>() < mirror.share
         });
         let limit = retry.map_or(0, |retry| retry.buffer).max(mirror.map_or(0, |m| m.buffer));
         let size = size(head);

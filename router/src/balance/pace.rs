@@ -46,7 +46,10 @@ impl Pace {
     }
 
     fn keep(&self, now: u64) -> f64 {
-        (-(now.saturating_sub(self.at) as f64) / FADE).exp()
+        // As good as e^-x where it matters, for a third of its time: it is asked three times
+        // a message.
+        let x = now.saturating_sub(self.at) as f64 / FADE;
+        1.0 / (1.0 + x * (1.0 + x * (0.5 + x * (1.0 / 6.0 + x / 24.0))))
     }
 }
 
