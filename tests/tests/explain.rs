@@ -127,7 +127,7 @@ fn a_client_reaches_the_broker_that_was_foretold() {
         let client = format!("pump-{n}");
         let fact = format!("client-id={client}");
         let due = foretold(&proxy, &["protocol=mqtt", "packet=connect", &fact]);
-        let mut raw = Raw::say(proxy.address("mqtt"), &connect(&client));
+        let mut raw = Raw::say(proxy.address("mqtt"), connect(&client));
         raw.send(b"\x82\x11\0\x01\0\0\x0bserver/name\0");
         raw.until("server/name\0");
         let name = raw.exactly(3);
