@@ -39,7 +39,6 @@ impl Engine {
         }
         let mut kept = self.kept.pop().unwrap_or_default();
         kept.head = *head;
-        kept.bytes = self.spares.take();
         kept.bytes.extend_from_slice(message);
         self.spares.give(std::mem::replace(&mut kept.edits, edits));
         kept.limit = limit;
@@ -85,7 +84,6 @@ impl Engine {
             }
             None => {
                 kept.head = *head;
-                kept.bytes = self.spares.take();
                 kept.bytes.extend_from_slice(message);
                 kept.limit = message.len();
                 (kept.source, kept.secure) =
@@ -120,9 +118,14 @@ impl Engine {
     }
 
     pub(super) fn spare(&mut self, mut kept: Box<Kept>) {
-        const SPARE: usize = 1024;
-        self.spares.give(std::mem::take(&mut kept.bytes));
+        // Together at most 16 MiB.
+        const SPARE: usize = 4096;
+        const SPARE_BYTES: usize = 4096;
         self.spares.give(std::mem::take(&mut kept.edits));
+        // Small ones keep their memory: there may be more requests in flight than spares.
+        if kept.bytes.capacity() > SPARE_BYTES {
+            self.spares.give(std::mem::take(&mut kept.bytes));
+        }
         if self.kept.len() < SPARE {
             kept.clear();
             self.kept.push(kept);
