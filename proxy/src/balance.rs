@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use polyport_codecs::Slot;
+use polyport_codecs::{Slot, View};
 use polyport_router::Ring;
-use polyport_router::balance::{Keyed, Maglev, Rules};
+use polyport_router::balance::{Eligible, Keyed, Maglev, Member, Rules};
 
-use crate::snapshot::Endpoint;
+use crate::snapshot::{Cluster, Endpoint};
 
 /// How an endpoint is chosen among those of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,24 @@ pub struct Hashing {
     /// No endpoint gets more than so many percent of its share of the requests that this
     /// worker has in flight; keys beyond that go to the next. `None`: any number.
     pub bound: Option<u32>,
+}
+
+impl Balance {
+    /// The key whose value finds a message's endpoint; `natural`: the one of its protocol's own.
+    pub fn key(&self, natural: Option<Slot>) -> Option<Slot> {
+        match self {
+            Self::Hash(hashing) => Some(hashing.slot),
+            Self::Natural => natural,
+            _ => None,
+        }
+    }
+
+    /// That key's value, where the message has one that says something.
+    pub fn value<'a>(&self, natural: Option<Slot>, view: &View<'a>) -> Option<&'a [u8]> {
+        let value = view.get(self.key(natural)?)?;
+        // Clients that leave the choice of a name to their server send an empty one.
+        (*self != Self::Natural || !value.is_empty()).then_some(value)
+    }
 }
 
 impl fmt::Display for Balance {
@@ -72,22 +90,25 @@ pub struct Eligibility {
     pub any_subset: bool,
 }
 
+/// Nothing is said of what is as it is by default.
 impl fmt::Display for Eligibility {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words = Vec::new();
         match self.rules.panic {
-            0 => f.write_str("no panic")?,
-            panic => write!(f, "panic below {panic}% usable")?,
+            0 => words.push("no panic".to_owned()),
+            panic if panic == Rules::default().panic => {}
+            panic => words.push(format!("panic below {panic}% usable")),
         }
         if self.rules.zoned {
-            write!(f, ", own zone first while {}% of it are usable", self.rules.min_local)?;
+            words.push(format!("own zone first while {}% of it are usable", self.rules.min_local));
         }
         if !self.slow_start.is_zero() {
-            write!(f, ", slow start {:?}", self.slow_start)?;
+            words.push(format!("slow start {:?}", self.slow_start));
         }
         if self.any_subset {
-            f.write_str(", any endpoint where none with the labels is usable")?;
+            words.push("any endpoint where none with the labels is usable".to_owned());
         }
-        Ok(())
+        f.write_str(&words.join(", "))
     }
 }
 
@@ -118,6 +139,16 @@ pub struct Set {
 }
 
 impl Set {
+    /// Who may be chosen while all are well, by position in `endpoints`.
+    pub fn when_well(&self, cluster: &Cluster) -> Eligible {
+        let nobody = Member { weight: 0, ..Member::default() };
+        let member = |at: &usize| cluster.endpoints.get(*at).map_or(nobody, Endpoint::member);
+        let members: Vec<Member> = self.endpoints.iter().map(member).collect();
+        let mut eligible = Eligible::default();
+        cluster.rules().apply(&members, &mut eligible);
+        eligible
+    }
+
     /// The table over `endpoints` that `balance` asks for.
     pub fn table(balance: &Balance, endpoints: &[&Endpoint]) -> Keyed {
         let names: Vec<String> = endpoints.iter().map(|e| e.address.to_string()).collect();
@@ -127,6 +158,23 @@ impl Set {
             Balance::Hash(hashing) if hashing.maglev => Keyed::Maglev(Maglev::new(members)),
             _ => Keyed::Ring(Ring::new(members)),
         }
+    }
+}
+
+impl Endpoint {
+    /// It, as long as it is well.
+    pub fn member(&self) -> Member {
+        let Place { priority, local, .. } = self.place;
+        Member { weight: self.weight, priority, local, ..Member::default() }
+    }
+}
+
+impl Cluster {
+    /// How health, priority and zone decide, for the way in which it balances.
+    pub fn rules(&self) -> Rules {
+        let mut rules = self.eligibility.rules;
+        rules.zoned &= !matches!(self.balance, Balance::Hash(_));
+        rules
     }
 }
 
@@ -156,6 +204,9 @@ mod tests {
             "no panic, own zone first while 80% of it are usable, slow start 30s, \
              any endpoint where none with the labels is usable"
         );
-        assert_eq!(Eligibility::default().to_string(), "panic below 50% usable");
+        assert_eq!(Eligibility::default().to_string(), "");
+        let rules = Rules { panic: 30, ..Rules::default() };
+        let calmer = Eligibility { rules, ..Eligibility::default() };
+        assert_eq!(calmer.to_string(), "panic below 30% usable");
     }
 }

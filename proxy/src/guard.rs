@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use polyport_codecs::Fault;
+use polyport_codecs::{Fault, View};
 use polyport_router::Predicate;
 
 use crate::edit::Reply;
@@ -30,6 +30,8 @@ pub struct When {
     pub predicates: Box<[Predicate]>,
     /// The same in words, as `polyport explain` shows it.
     pub words: String,
+    /// It asks only for facts about the connection, so one answer holds for all its messages.
+    pub fixed: bool,
 }
 
 /// A fault that some messages of a route meet.
@@ -96,6 +98,13 @@ pub const FAULTS: [(&str, Fault); 9] = [
     ("unsupported", Fault::Unsupported),
     ("shutting-down", Fault::ShuttingDown),
 ];
+
+impl When {
+    /// Whether all that is asked holds.
+    pub fn holds(&self, view: &View<'_>) -> bool {
+        self.predicates.iter().all(|predicate| predicate.holds(view))
+    }
+}
 
 impl fmt::Display for When {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use polyport_codecs::proxy_protocol::Version;
-use polyport_codecs::{Codec, Interest, Limits, Probe, Protocol, Slot};
-use polyport_router::{Split, Table};
+use polyport_codecs::{Codec, Interest, Limits, Probe, Protocol, Slot, View};
+use polyport_router::{Split, Table, hash_key};
 
 pub use crate::balance::{Balance, Eligibility, Hashing, Place, Set};
 
@@ -231,6 +231,18 @@ pub struct Forward {
     pub retry: Option<Arc<Retry>>,
     /// Where copies of requests go.
     pub mirror: Option<Arc<Mirror>>,
+}
+
+impl Forward {
+    /// The target that a message takes, where that is not left to chance: the only one, or
+    /// that of its sticky key's value.
+    pub fn arm(&self, view: &View<'_>) -> Option<usize> {
+        if self.targets.len() == 1 {
+            return Some(0);
+        }
+        let value = view.get(self.sticky?)?;
+        Some(self.split.choose(hash_key(value)))
+    }
 }
 
 /// Times that a route gives beside its timeout. `None`: the default.

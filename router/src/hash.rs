@@ -3,8 +3,14 @@
 /// A well-mixed 64-bit hash of a key: the same on every run and machine, so
 /// that all workers and all proxies send a key the same way.
 pub fn hash_key(key: &[u8]) -> u64 {
+    hash_seeded(key, 0)
+}
+
+/// The same with a seed of one's own: without knowing it nobody can find keys that collide.
+pub fn hash_seeded(key: &[u8], seed: u64) -> u64 {
     // Eight bytes a round of multiply and fold (as wyhash and its kin do it).
-    let mut hash = 0x9e37_79b9_7f4a_7c15 ^ (key.len() as u64).wrapping_mul(0xa076_1d64_78bd_642f);
+    let mut hash =
+        seed ^ 0x9e37_79b9_7f4a_7c15 ^ (key.len() as u64).wrapping_mul(0xa076_1d64_78bd_642f);
     let (chunks, rest) = key.as_chunks::<8>();
     for chunk in chunks {
         hash = fold(hash ^ u64::from_le_bytes(*chunk), 0xe703_7ed1_a0b4_28db);

@@ -15,7 +15,7 @@ pub mod matcher;
 pub mod split;
 pub mod table;
 
-pub use hash::{Ring, hash_key};
+pub use hash::{Ring, hash_key, hash_seeded};
 pub use matcher::{Matcher, Predicate};
 pub use split::Split;
 pub use table::{Route, Shadow, Table, Verdict};

@@ -112,7 +112,7 @@ pub struct Proxy {
     process: Option<Process>,
     address: SocketAddr,
     upstreams: Vec<(&'static str, SocketAddr)>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Proxy {
@@ -137,7 +137,7 @@ impl Proxy {
             process.wait_for_port(address);
             process
         });
-        Self { process, address, upstreams: config.upstreams, _directory: directory }
+        Self { process, address, upstreams: config.upstreams, directory }
     }
 
     /// Where clients of `protocol` connect.
@@ -147,6 +147,11 @@ impl Proxy {
         }
         let upstream = self.upstreams.iter().find(|(name, _)| *name == protocol);
         upstream.unwrap_or_else(|| panic!("no direct way for {protocol}")).1
+    }
+
+    /// Its config file; there is none where there is no proxy.
+    pub fn config(&self) -> PathBuf {
+        self.directory.path().join("polyport.toml")
     }
 
     /// The process, unless the tests test themselves; what only a proxy can be

@@ -350,13 +350,13 @@ fn explain_says_how_an_endpoint_is_chosen() {
     let file = folder.path().join("polyport.toml");
     let config = "[[listener]]\naddress = \"127.0.0.1:7000\"\n[[cluster]]\nname = \"a\"\n\
         endpoints = [\"127.0.0.1:1\"]\nbalance = { maglev = \"source.ip\", bound = 1.5 }\n\
-        slow-start = \"30s\"\n[[route]]\nto = \"a\"\n";
+        slow-start = \"30s\"\npanic = 30\n[[route]]\nto = \"a\"\n";
     std::fs::write(&file, config).expect("the config");
     for more in [&[][..], &["--json"]] {
         let mut command = Command::new(binary());
         command.args(["explain", "-c"]).arg(&file).args(more);
         let said = run("polyport explain", command);
-        for words in ["maglev of source.ip, bound 1.5", "panic below 50% usable, slow start 30s"] {
+        for words in ["maglev of source.ip, bound 1.5", "panic below 30% usable, slow start 30s"] {
             assert!(said.contains(words), "{said}");
         }
     }

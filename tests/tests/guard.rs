@@ -602,7 +602,7 @@ fn explain_shows_what_stands_before_the_clusters() {
     let told = explain(&[&known[..], &["source.ip=10.1.2.3"]].concat());
     for line in [
         "  only where source.ip is in 10.0.0.0/8: it is\n",
-        "  limit one in 100ms, 10 at once, for each key\n",
+        "  limit one in 100ms, 10 at once, for each key: here of key = \"k\"\n",
         "  fault: delay 20ms for 0.5%",
     ] {
         assert!(told.contains(line), "{line}: {told}");
@@ -612,9 +612,9 @@ fn explain_shows_what_stands_before_the_clusters() {
     let told = explain(&[&known[..], &["source.ip=11.1.2.3", "--json"]].concat());
     for field in [
         "\"denied\":true",
-        "\"only\":\"source.ip is in 10.0.0.0/8\"",
-        "\"faults\":[\"delay 20ms for 0.5%\"]",
-        "\"limit\":\"one in 100ms, 10 at once, for each key\"",
+        "\"only\":{\"rule\":\"source.ip is in 10.0.0.0/8\",\"holds\":false}",
+        "\"faults\":[{\"fault\":\"delay 20ms for 0.5%\",\"may\":null}]",
+        "\"limit\":\"one in 100ms, 10 at once, for each key\",\"by\":[{\"key\":\"key\",",
     ] {
         assert!(told.contains(field), "{field}: {told}");
     }

@@ -178,9 +178,16 @@ fn a_request_in_time_is_answered_and_a_late_one_is_told() {
     if direct() {
         return;
     }
+    // On a shared connection, and on one of its own.
+    for more in ["", "exchange = \"ordered\""] {
+        in_time(more);
+    }
+}
+
+fn in_time(more: &str) {
     let server = RedisServer::with(&["--enable-debug-command", "yes"]);
     let proxy = Config::new()
-        .cluster("redis", server.address, "")
+        .cluster("redis", server.address, more)
         .route("redis", "protocol = \"redis\"", "redis", "timeout = \"300ms\"")
         .start();
     let mut raw = Raw::say(proxy.address("redis"), "PING\r\n");

@@ -48,7 +48,7 @@ enum Verb {
         #[command(flatten)]
         config: ConfigFile,
     },
-    /// Says which route a message would take, and why.
+    /// Says what would become of a message, and why.
     #[command(
         after_help = "Examples:\n  polyport explain -c polyport.toml protocol=redis command=get key=user:42\n  polyport explain -c polyport.toml --frame call.bin\n\nExit status: 0 where a route matches, 1 where none does."
     )]

@@ -1,8 +1,9 @@
 //! `[access]`, and `only` of a route: who may come.
 
-use polyport_codecs::{Interest, Registry};
+use polyport_codecs::{Interest, Registry, Slot};
 use toml::de::DeValue;
 
+use super::FACTS;
 use super::matchers::predicates;
 use super::reader::Reader;
 use crate::guard::{Access, Audit, Guard, When};
@@ -25,7 +26,9 @@ pub(super) fn when(
             format!("{name} is {}", asked.matcher)
         })
         .collect();
-    Some(When { predicates: predicates.into(), words: words.join(" and ") })
+    let fact = |slot: Slot| FACTS.iter().any(|fact| interest.slot(fact.name) == Some(slot));
+    let fixed = predicates.iter().all(|predicate| fact(predicate.slot));
+    Some(When { predicates: predicates.into(), words: words.join(" and "), fixed })
 }
 
 /// All that stands before a route's clusters; none where there is nothing.

@@ -62,9 +62,7 @@ impl Chooser {
             *had = member;
         }
         if changed {
-            let mut rules = cluster.eligibility.rules;
-            rules.zoned &= !matches!(cluster.balance, Balance::Hash(_));
-            self.available = rules.apply(&self.members, &mut self.eligible);
+            self.available = cluster.rules().apply(&self.members, &mut self.eligible);
         }
         if other {
             self.smooth.reset();
@@ -94,14 +92,7 @@ fn member(cluster: &Cluster, states: &[EndpointState], at: usize, now: u64) -> M
         _ if window == 0 || !usable => 100,
         since => (now.saturating_sub(since).saturating_mul(90) / window).min(90) as u8 + 10,
     };
-    Member {
-        weight: endpoint.weight,
-        priority: endpoint.place.priority,
-        local: endpoint.place.local,
-        usable,
-        resting: state.resting_until > now,
-        ramp,
-    }
+    Member { usable, resting: state.resting_until > now, ramp, ..endpoint.member() }
 }
 
 impl Engine {
@@ -119,16 +110,9 @@ impl Engine {
     ) -> Result<usize, Fault> {
         let snapshot = self.snapshot.clone();
         let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
-        let natural = || {
-            let enabled = snapshot.protocols.get(protocol?)?;
-            view.get(enabled.affinity?).filter(|value| !value.is_empty())
-        };
-        let key = match &cluster.balance {
-            Balance::Hash(hashing) => view.get(hashing.slot),
-            Balance::Natural => natural(),
-            _ => None,
-        };
-        let hash = key.map(hash_key);
+        let enabled = protocol.and_then(|at| snapshot.protocols.get(at));
+        let natural = enabled.and_then(|enabled| enabled.affinity);
+        let hash = cluster.balance.value(natural, view).map(hash_key);
         let set = snapshot.sets.get(target.set).ok_or(Fault::NoHealthyEndpoint)?;
         if let Some(fallback) = set.fallback {
             self.look_at(target.set);
@@ -211,8 +195,7 @@ impl Engine {
                     Balance::Hash(hashing) => hashing.bound,
                     _ => None,
                 };
-                // All of the level may have been tried.
-                let own = table.find(hash, fits).or_else(|| eligible.draw(hash, skip))?;
+                let own = table.home(hash, eligible, skip)?;
                 match bound {
                     Some(bound) if load(own) > 0 => {
                         let (mut all, mut shares) = (0, 0.0);

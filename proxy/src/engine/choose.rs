@@ -190,11 +190,7 @@ impl Engine {
 
     /// Which of a route's targets a message takes.
     fn arm_of(&mut self, forward: &Forward, view: &View<'_>) -> usize {
-        match forward.sticky.and_then(|slot| view.get(slot)) {
-            _ if forward.targets.len() == 1 => 0,
-            Some(value) => forward.split.choose(polyport_router::hash_key(value)),
-            None => forward.split.choose(self.rng.random()),
-        }
+        forward.arm(view).unwrap_or_else(|| forward.split.choose(self.rng.random()))
     }
 
     fn connection_for(

@@ -54,6 +54,8 @@ impl Engine {
         let Some(enabled) = snapshot.protocols.get(protocol) else { return NOWHERE };
         let exchange = enabled.protocol.exchange();
         let lease = effective_lease(head, exchange);
+        // By what it is, not by what connection its cluster gives it.
+        let may_wait = may_wait(head, lease, exchange);
         let ordered = matches!(exchange, Exchange::Ordered { .. });
         let on_held = down.held.is_some() && !down.releasing;
         if self.draining && !down.stream {
@@ -172,8 +174,6 @@ impl Engine {
         let request = timeout.unwrap_or(snapshot.timeouts.request).as_millis() as u64;
         let request = request.saturating_sub(down.waited).max(1);
         let stream = times.stream.unwrap_or(snapshot.timeouts.stream).as_millis() as u64;
-        let may_wait = matches!(lease, Lease::Session)
-            || (lease == Lease::Once && ordered_shared(exchange) && head.body == Body::None);
         let limit = patience::limit(down, head);
         // The time of a request runs from when all of it is there; until then
         // its body has to move.
@@ -360,13 +360,15 @@ fn dialogue(head: &Head) -> Dialogue {
     }
 }
 
-fn ordered_shared(exchange: Exchange) -> bool {
-    matches!(exchange, Exchange::Ordered { shared: true })
+/// Whether a message may take as long as it likes: a session, or a command that blocks.
+pub(crate) fn may_wait(head: &Head, lease: Lease, exchange: Exchange) -> bool {
+    let shared = matches!(exchange, Exchange::Ordered { shared: true });
+    lease == Lease::Session || lease == Lease::Once && shared && head.body == Body::None
 }
 
 /// What a message asks of its connection, once its exchange and size have had
 /// their say: large messages travel alone, so that no small one waits behind their bytes.
-fn effective_lease(head: &Head, exchange: Exchange) -> Lease {
+pub(crate) fn effective_lease(head: &Head, exchange: Exchange) -> Lease {
     match (exchange, head.lease) {
         (Exchange::Session, _) => Lease::Session,
         (Exchange::Ordered { shared: false }, Lease::Shared) => Lease::Once,

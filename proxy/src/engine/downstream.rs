@@ -69,6 +69,7 @@ impl Engine {
             arrived: self.now,
             session: Default::default(),
             fate: None,
+            let_in: None,
             pace: Default::default(),
             parked: false,
             resuming: false,

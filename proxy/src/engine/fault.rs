@@ -51,7 +51,7 @@ impl Ord for Sleeper {
 
 /// Whether all that is asked holds; nothing asked always does.
 pub(super) fn holds(when: Option<&When>, view: &View<'_>) -> bool {
-    when.is_none_or(|when| when.predicates.iter().all(|predicate| predicate.holds(view)))
+    when.is_none_or(|when| when.holds(view))
 }
 
 impl Downstream {
@@ -66,7 +66,7 @@ impl Engine {
     pub(super) fn draw(&mut self, id: DownId, guard: &Guard, view: &View<'_>) -> Fate {
         let mut fate = Fate::default();
         for (at, fault) in guard.faults.iter().enumerate() {
-            if !holds(fault.when.as_ref(), view) || !self.hits(fault) {
+            if fault.per_million == 0 || !holds(fault.when.as_ref(), view) || !self.hits(fault) {
                 continue;
             }
             match fault.what {

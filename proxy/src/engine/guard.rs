@@ -133,9 +133,17 @@ impl Engine {
         guard: &Guard,
         view: &View<'_>,
     ) -> Result<(), Fault> {
-        if !holds(guard.only.as_ref(), view) {
+        let fixed = guard.only.as_ref().is_some_and(|only| only.fixed);
+        let known = fixed && self.downs.get(id).is_some_and(|down| down.let_in == Some(route.0));
+        if !known && !holds(guard.only.as_ref(), view) {
             self.denied(id, Some(route), Denied::Only, view);
             return Err(Fault::Denied);
+        }
+        if fixed
+            && !known
+            && let Some(down) = self.downs.get_mut(id)
+        {
+            down.let_in = Some(route.0);
         }
         if let Err(limit) = guard.limits.take(view, self.micros) {
             self.denied(id, Some(route), Denied::Limit(limit), view);

@@ -68,11 +68,13 @@ impl Default for Kept {
 }
 
 impl Kept {
-    /// Makes it ready for the next request; the list of endpoints keeps its memory.
+    /// Makes it ready for the next request; its lists keep their memory.
     pub(super) fn clear(&mut self) {
-        let mut tried = std::mem::take(&mut self.tried);
-        tried.clear();
-        *self = Self { tried, ..Self::default() };
+        self.bytes.clear();
+        self.tried.clear();
+        (self.limit, self.tries, self.due) = (0, 0, 0);
+        (self.whole, self.retry, self.safe, self.mirror) = (false, false, false, false);
+        self.waiting = false;
     }
 }
 
@@ -250,7 +252,6 @@ impl Engine {
         let mut kept = self.kept.pop().unwrap_or_default();
         kept.head = original.head;
         (kept.source, kept.secure) = (original.source, original.secure);
-        kept.bytes = self.spares.take();
         kept.bytes.extend_from_slice(&original.bytes);
         kept.edits = self.spares.take();
         kept.edits.extend_from_slice(&original.edits);

@@ -55,6 +55,7 @@ use rand::rngs::SmallRng;
 use crate::policy::retry::Purse;
 use crate::snapshot::Snapshot;
 pub use counters::Counters;
+pub(crate) use dispatch::{effective_lease, may_wait};
 pub use peer::{Handed, Peer, TlsFacts, Way};
 
 use balance::Chooser;

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use polyport_codecs::{Body, Fault, Head, Lease};
+use polyport_codecs::{Fault, Head, Lease};
 use rand::Rng;
 
 use super::Engine;
@@ -10,7 +10,7 @@ use super::launch::Kept;
 use super::observe::Seen;
 use super::slab::Key;
 use super::state::{FlightId, UpId};
-use crate::policy::retry::{Ended, Retry};
+use crate::policy::retry::{Again, Ended, Retry, keepable, size};
 
 impl Engine {
     /// Keeps what it takes to send a request again, or to copy it, where its route
@@ -23,29 +23,28 @@ impl Engine {
         };
         let retry = forward.retry.as_deref().filter(|_| !flight.oneway);
         let mirror = forward.mirror.as_deref().filter(|mirror| {
-            self.rng.random::<u64>() < mirror.share && mirror.requests > self.mirroring
+            mirror.share > 0
+                && mirror.requests > self.mirroring
+                && self.rng.random::<u64>() < mirror.share
         });
         let limit = retry.map_or(0, |retry| retry.buffer).max(mirror.map_or(0, |m| m.buffer));
-        let size = message.len() as u64 + if let Body::Length(left) = head.body { left } else { 0 };
+        let size = size(head);
         if let (Some(_), Some(target)) = (retry, forward.targets.get(flight.arm))
             && let Some(purse) = self.purses.get_mut(target.cluster)
         {
             purse.earn();
         }
-        if (retry.is_none() && mirror.is_none())
-            || size > limit as u64
-            || !matches!(flight.lease, Lease::Shared | Lease::Once)
-        {
+        if (retry.is_none() && mirror.is_none()) || size > limit as u64 || !keepable(flight.lease) {
             return self.spares.give(edits);
         }
         let mut kept = self.kept.pop().unwrap_or_default();
         kept.head = *head;
-        kept.bytes = self.spares.take();
         kept.bytes.extend_from_slice(message);
         self.spares.give(std::mem::replace(&mut kept.edits, edits));
         kept.limit = limit;
-        kept.retry = retry.is_some_and(|retry| size <= retry.buffer as u64);
-        kept.safe = head.idempotent || retry.is_some_and(|retry| retry.idempotent);
+        let again = retry.map(|retry| retry.again(head, flight.lease, size));
+        kept.retry = again.is_some_and(Again::ever);
+        kept.safe = again == Some(Again::Any);
         kept.mirror = mirror.is_some_and(|mirror| size <= mirror.buffer as u64);
         if let Some(down) = self.downs.get(flight.down) {
             kept.source = Some(down.peer.source.ip());
@@ -85,7 +84,6 @@ impl Engine {
             }
             None => {
                 kept.head = *head;
-                kept.bytes = self.spares.take();
                 kept.bytes.extend_from_slice(message);
                 kept.limit = message.len();
                 (kept.source, kept.secure) =
@@ -120,9 +118,14 @@ impl Engine {
     }
 
     pub(super) fn spare(&mut self, mut kept: Box<Kept>) {
-        const SPARE: usize = 1024;
-        self.spares.give(std::mem::take(&mut kept.bytes));
+        // Together at most 16 MiB.
+        const SPARE: usize = 4096;
+        const SPARE_BYTES: usize = 4096;
         self.spares.give(std::mem::take(&mut kept.edits));
+        // Small ones keep their memory: there may be more requests in flight than spares.
+        if kept.bytes.capacity() > SPARE_BYTES {
+            self.spares.give(std::mem::take(&mut kept.bytes));
+        }
         if self.kept.len() < SPARE {
             kept.clear();
             self.kept.push(kept);

@@ -126,6 +126,9 @@ pub struct Downstream {
     pub waited: u64,
     /// When the current message's head was all there, ms.
     pub arrived: u64,
+    /// The route, by position, that lets all messages of this connection in, as far as
+    /// its `only` goes.
+    pub let_in: Option<usize>,
     /// What was decided of that message.
     pub fate: Option<Fate>,
     /// How fast it is read.

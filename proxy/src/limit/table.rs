@@ -4,8 +4,10 @@
 //! that it may be at. A place is the hash and the bucket. A bucket that is full again is
 //! as good as none, so its place is free for another value: nothing has to be cleaned up.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use polyport_router::hash_seeded;
 
 /// Neighbouring places that a value may be at.
 const WINDOW: usize = 16;
@@ -23,7 +25,7 @@ struct Place {
 pub(super) struct Table {
     places: Box<[Place]>,
     /// Seeded, so that no client can choose values that crowd each other out.
-    seed: RandomState,
+    seed: u64,
 }
 
 impl Table {
@@ -31,7 +33,10 @@ impl Table {
     /// unevenly.
     pub(super) fn new(values: usize) -> Self {
         let count = values.saturating_mul(2).max(WINDOW);
-        Self { places: (0..count).map(|_| Place::default()).collect(), seed: RandomState::new() }
+        Self {
+            places: (0..count).map(|_| Place::default()).collect(),
+            seed: RandomState::new().hash_one(0),
+        }
     }
 
     /// The bucket of these values together at `now`, in microseconds; `None` where the
@@ -44,12 +49,12 @@ impl Table {
         values: impl Iterator<Item = Option<&'v [u8]>>,
         now: u64,
     ) -> Option<&AtomicU64> {
-        let mut hasher = self.seed.build_hasher();
-        for value in values {
-            hasher.write_usize(value.map_or(usize::MAX, <[u8]>::len));
-            hasher.write(value.unwrap_or_default());
-        }
-        let tag = hasher.finish().max(1);
+        // Each value's hash is the next one's seed, and tells none from an empty one.
+        let tag = values.fold(self.seed, |seed, value| match value {
+            Some(value) => hash_seeded(value, seed),
+            None => hash_seeded(b"", !seed),
+        });
+        let tag = tag.max(1);
         let start = ((u128::from(tag) * self.places.len() as u128) >> 64) as usize;
         let (before, after) = self.places.split_at(start.min(self.places.len()));
         let window = || after.iter().chain(before).take(WINDOW);

@@ -21,10 +21,10 @@ pub struct Mirror {
 
 impl fmt::Display for Mirror {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let percent = self.share as f64 / u64::MAX as f64 * 100.0;
+        let percent = (self.share as f64 / u64::MAX as f64 * 100_000.0).round() / 1000.0;
         write!(
             f,
-            "{percent:.3}% to cluster \"{}\", {} at once and {} bytes at most",
+            "{percent}% to cluster \"{}\", {} at once and {} bytes at most",
             self.cluster, self.requests, self.buffer
         )
     }

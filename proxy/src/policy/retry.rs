@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use polyport_codecs::Outcome;
+use polyport_codecs::{Body, Head, Kind, Lease, Outcome};
 
 /// What became of a try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +127,68 @@ impl Retry {
     }
 }
 
+impl Retry {
+    /// What may become of a request of which `size` bytes are known to come; `lease`: what
+    /// it asks of its connection.
+    pub fn again(&self, head: &Head, lease: Lease, size: u64) -> Again {
+        if head.kind == Kind::Oneway {
+            Again::Oneway
+        } else if !keepable(lease) {
+            Again::Stateful
+        } else if size > self.buffer as u64 {
+            Again::Large
+        } else if self.idempotent || head.idempotent {
+            Again::Any
+        } else {
+            Again::Unsent
+        }
+    }
+}
+
+/// Whether a request that asks this of its connection can be sent once more elsewhere.
+pub fn keepable(lease: Lease) -> bool {
+    matches!(lease, Lease::Shared | Lease::Once)
+}
+
+/// The bytes of a request that are known to come, given those of its head.
+pub fn size(head: &Head) -> u64 {
+    head.len as u64 + if let Body::Length(left) = head.body { left } else { 0 }
+}
+
+/// Whether a request may be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// After any failure that its route names.
+    Any,
+    /// Only where no connection came about: sending it twice may do something twice.
+    Unsent,
+    /// Never: nobody learns how it fared.
+    Oneway,
+    /// Never: it opens a session, or its connection keeps state.
+    Stateful,
+    /// Never: it is too large to be kept.
+    Large,
+}
+
+impl Again {
+    /// Whether it may be at all.
+    pub fn ever(self) -> bool {
+        matches!(self, Self::Any | Self::Unsent)
+    }
+}
+
+impl fmt::Display for Again {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Any => "this message may be",
+            Self::Unsent => "this message only where no connection came about",
+            Self::Oneway => "never this message, as it has no reply",
+            Self::Stateful => "never this message, as it has a session or state of its own",
+            Self::Large => "never this message, as it is too large to be kept",
+        })
+    }
+}
+
 impl fmt::Display for Retry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let named = Condition::ALL.iter().filter(|(bit, _)| self.on & *bit as u8 != 0);
@@ -134,7 +196,8 @@ impl fmt::Display for Retry {
         for (protocol, range) in &self.statuses {
             words.push(format!("{protocol} status {} to {}", range.start(), range.end()));
         }
-        write!(f, "{} more tries on {}", self.attempts, words.join(", "))?;
+        let tries = if self.attempts == 1 { "try" } else { "tries" };
+        write!(f, "{} more {tries} on {}", self.attempts, words.join(", "))?;
         if let Some(each) = self.per_try {
             write!(f, ", {each:?} each")?;
         }
@@ -159,6 +222,12 @@ pub struct RetryBudget {
 impl Default for RetryBudget {
     fn default() -> Self {
         Self { percent: 20, burst: 1000 }
+    }
+}
+
+impl fmt::Display for RetryBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} retries per 100 requests, {} saved up", self.percent, self.burst)
     }
 }
 
@@ -212,6 +281,29 @@ mod tests {
         assert!(!retry.covers(Ended::Reply(Outcome::AppError, 409), "dubbo"));
         retry.statuses.push(("http", 500..=599));
         assert!(retry.covers(Ended::Reply(Outcome::ServerError, 500), "http"));
+    }
+
+    #[test]
+    fn what_is_sent_twice_is_small_whole_and_safe() {
+        let careful = Retry { buffer: 100, ..Retry::default() };
+        let bold = Retry { idempotent: true, ..careful.clone() };
+        let head = Head::whole(Kind::Request, 10);
+        let read = Head { idempotent: true, ..head };
+        let long = Head { body: Body::Length(91), ..read };
+        let oneway = Head { kind: Kind::Oneway, ..read };
+        for (retry, head, lease, due) in [
+            (&careful, head, Lease::Shared, Again::Unsent),
+            (&careful, read, Lease::Once, Again::Any),
+            (&bold, head, Lease::Shared, Again::Any),
+            (&bold, long, Lease::Once, Again::Large),
+            (&bold, oneway, Lease::Shared, Again::Oneway),
+            (&bold, head, Lease::Hold, Again::Stateful),
+            (&bold, head, Lease::Session, Again::Stateful),
+        ] {
+            let again = retry.again(&head, lease, size(&head));
+            assert_eq!(again, due, "{head:?} {lease:?}");
+            assert_eq!(again.ever(), matches!(due, Again::Any | Again::Unsent));
+        }
     }
 
     #[test]

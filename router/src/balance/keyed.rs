@@ -1,5 +1,6 @@
 //! Choosing by a key's hash, and what keeps one hot key from drowning its member.
 
+use super::eligible::Eligible;
 use super::maglev::Maglev;
 use crate::Ring;
 
@@ -20,6 +21,19 @@ impl Keyed {
             Self::Ring(ring) => ring.find(hash, fits),
             Self::Maglev(table) => table.find(hash, fits),
         }
+    }
+
+    /// The member of `set` for a key's hash, whatever anybody is doing: on the level that
+    /// takes the key, but for those that `skip` names; of any level, where the key's own is
+    /// skipped as a whole. `None` where nobody is left.
+    pub fn home(
+        &self,
+        hash: u64,
+        set: &Eligible,
+        skip: impl Fn(usize) -> bool + Copy,
+    ) -> Option<usize> {
+        let level = set.level_of(hash);
+        self.find(hash, |at| set.on_level(at, level) && !skip(at)).or_else(|| set.draw(hash, skip))
     }
 }
 

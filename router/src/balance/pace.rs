@@ -20,13 +20,9 @@ const UNTRIED: f64 = 3.6e9;
 impl Pace {
     /// A request took so long (µs); `now` in µs.
     pub fn observe(&mut self, now: u64, took: u64) {
-        let took = took as f64;
-        if self.at == 0 || took > self.faded(now) {
-            self.mean = took;
-        } else {
-            let keep = self.keep(now);
-            self.mean = self.mean * keep + took * (1.0 - keep);
-        }
+        let (took, keep) = (took as f64, self.keep(now));
+        let faded = self.mean * keep;
+        self.mean = if self.at == 0 || took > faded { took } else { faded + took * (1.0 - keep) };
         self.at = now.max(1);
     }
 
@@ -46,7 +42,12 @@ impl Pace {
     }
 
     fn keep(&self, now: u64) -> f64 {
-        (-(now.saturating_sub(self.at) as f64) / FADE).exp()
+        // As good as e^-x where it matters, and quicker: it is asked three times a message.
+        let x = now.saturating_sub(self.at) as f64 * (1.0 / FADE);
+        if x < 0.05 {
+            return 1.0 - x * (1.0 - x * 0.5);
+        }
+        1.0 / (1.0 + x * (1.0 + x * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0)))))
     }
 }
 

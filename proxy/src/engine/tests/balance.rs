@@ -297,3 +297,43 @@ fn who_fails_fast_does_not_look_quick() {
     }
     assert_eq!(asked.counts(50), [0, 50]);
 }
+
+#[test]
+fn what_is_foretold_of_a_key_is_what_becomes_of_it_while_all_are_well() {
+    for balance in every_balance() {
+        for layout in 0..4 {
+            let mut all = config(6, balance.clone());
+            for (at, endpoint) in all.clusters[0].endpoints.iter_mut().enumerate() {
+                endpoint.weight = if layout == 1 { at as u32 + 1 } else { 1 };
+                endpoint.place.priority = if layout == 2 { (at / 3) as u8 } else { 0 };
+                endpoint.place.local = layout == 3 && at % 2 == 0;
+            }
+            all.clusters[0].eligibility.rules.zoned = layout == 3;
+            let members: Vec<&Endpoint> = all.clusters[0].endpoints.iter().collect();
+            all.sets[0].table = Some(Set::table(&balance, &members));
+            all.protocols[0].affinity = Some(Slot(0));
+            let (set, cluster) = (all.sets[0].clone(), all.clusters[0].clone());
+            let eligible = set.when_well(&cluster);
+            let mut asked = Asked::new(all);
+            for n in 0..100 {
+                let key = format!("user:{n}");
+                let mut metadata = Metadata::new(&Interest::of(["key"]));
+                metadata.set_text(Slot(0), key.as_bytes());
+                let value = cluster.balance.value(Some(Slot(0)), &metadata.view(b""));
+                let keyed = matches!(balance, Balance::Hash(_) | Balance::Natural);
+                assert_eq!(value, keyed.then_some(key.as_bytes()));
+                let found = asked.keyed(&key, &[]).expect("an endpoint");
+                if let (Some(value), Some(table)) = (value, &set.table) {
+                    let home = table.home(polyport_router::hash_key(value), &eligible, |_| false);
+                    assert_eq!(home, Some(found), "{balance} {layout} {key}");
+                }
+                assert!(eligible.contains(found), "{balance} {layout}: {found}");
+            }
+            // Shares add up to one, and who has none is not eligible.
+            let shares: f64 = (0..6).map(|at| eligible.relative(at)).sum();
+            assert!((shares - eligible.len() as f64).abs() < 1e-6, "{balance} {layout}");
+            let zoned = layout == 3 && !matches!(balance, Balance::Hash(_));
+            assert_eq!(eligible.len(), if layout == 2 || zoned { 3 } else { 6 });
+        }
+    }
+}

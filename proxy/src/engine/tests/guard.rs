@@ -317,6 +317,7 @@ fn every_sort_of_denial_is_told() {
     let only = When {
         predicates: [Predicate { slot: Slot(0), matcher: Matcher::Present }].into(),
         words: String::new(),
+        fixed: false,
     };
     let guard = Guard { only: Some(only), ..Guard::default() };
     let mut bench = Bench::new(guarded(&toy::CORRELATED, guard), 1);
