@@ -188,36 +188,24 @@ impl Engine {
             note = self.spares.take();
             note.extend_from_slice(head.noted(message));
         }
+        let plain_body = enabled.protocol.needs_plain_body(head.reply_to);
         let flight = self.flights.insert(Flight {
-            down: id,
             up,
-            reply_to: head.reply_to,
-            protocol,
             lane: down.lanes_gone + down.lanes.len() as u64,
             started: self.now,
+            began: self.micros,
             deadline,
             total: deadline,
-            per_try: 0,
             timeout: request,
             stream,
             limit,
             lease,
-            oneway,
-            sent: false,
-            replying: false,
-            last: head.last,
-            upstream_last: false,
-            outcome: None,
-            began: self.micros,
             pace,
-            plain_body: enabled.protocol.needs_plain_body(head.reply_to),
-            copy: Vec::new(),
             edits: edits.1,
             note,
             route,
             arm,
-            kept: None,
-            mirror: false,
+            ..Flight::begun(head, id, protocol, plain_body)
         });
         self.earliest_flight = self.earliest_flight.min(deadline);
         down.in_flight += 1;

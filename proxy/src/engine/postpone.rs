@@ -5,7 +5,6 @@ use polyport_codecs::{Body, Exchange, Head, Kind, Lease};
 
 use super::choose::Chosen;
 use super::dispatch::Passed;
-use super::slab::Key;
 use super::state::{DownId, Flight};
 use super::{Engine, patience};
 
@@ -67,36 +66,22 @@ impl Engine {
             down.latest_id = head.reply_to.id;
         }
         down.alone = false;
+        let plain_body = enabled.protocol.needs_plain_body(head.reply_to);
         let flight = self.flights.insert(Flight {
-            down: id,
-            up: Key::nobody(),
-            reply_to: head.reply_to,
-            protocol,
             lane: down.lanes_gone + down.lanes.len() as u64,
             started: self.now,
+            began: self.micros,
             deadline,
             total: deadline,
-            per_try: 0,
             timeout: request,
             stream,
             limit,
             lease,
-            oneway: head.kind == Kind::Oneway,
-            sent: false,
-            replying: false,
-            last: head.last,
-            upstream_last: false,
-            outcome: None,
-            began: self.micros,
-            pace: 0,
-            plain_body: enabled.protocol.needs_plain_body(head.reply_to),
-            copy: Vec::new(),
             edits: edits.1,
             note,
             route,
             arm,
-            kept: None,
-            mirror: false,
+            ..Flight::begun(head, id, protocol, plain_body)
         });
         self.earliest_flight = self.earliest_flight.min(deadline);
         self.keep_waiting(flight, head, message, edits.0, until);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use polyport_codecs::{Decoder, Head, Lease, Metadata, Outcome, ReplyTo};
+use polyport_codecs::{Decoder, Head, Kind, Lease, Metadata, Outcome, ReplyTo};
 
 use super::buffer::OutBuffer;
 use super::fault::Fate;
@@ -372,6 +372,41 @@ pub struct Flight {
 }
 
 impl Flight {
+    /// A request that has begun and is on no connection yet: nothing of it is bounded.
+    pub fn begun(head: &Head, down: DownId, protocol: ProtocolIndex, plain_body: bool) -> Self {
+        Self {
+            down,
+            up: Key::nobody(),
+            reply_to: head.reply_to,
+            protocol,
+            lane: u64::MAX,
+            started: 0,
+            began: 0,
+            deadline: u64::MAX,
+            total: u64::MAX,
+            per_try: 0,
+            timeout: u64::MAX,
+            stream: u64::MAX,
+            limit: u64::MAX,
+            lease: head.lease,
+            oneway: head.kind == Kind::Oneway,
+            sent: false,
+            replying: false,
+            last: head.last,
+            upstream_last: false,
+            outcome: None,
+            plain_body,
+            pace: 0,
+            copy: Vec::new(),
+            edits: Vec::new(),
+            note: Vec::new(),
+            route: usize::MAX,
+            arm: 0,
+            kept: None,
+            mirror: false,
+        }
+    }
+
     /// Whether the reply's outcome is one that moves the profile on.
     pub fn succeeded(&self) -> bool {
         self.outcome == Some(Outcome::Ok)
