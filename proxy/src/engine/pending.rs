@@ -149,18 +149,12 @@ impl Engine {
         first(own).or_else(|| if endpoint_full { None } else { states.iter().find_map(first) })
     }
 
-    /// A connection that nobody uses now: one of the idle, else one that many share. Of the
-    /// latter none goes while others come back that are one's own: what waits gets those,
-    /// and whoever could end a wait (a Redis client that pushes what others block for)
-    /// needs a shared one.
+    /// A connection that nobody uses now: one of the idle, else one that many share.
     fn idle_of(&self, state: &super::pool::EndpointState) -> Option<UpId> {
         let idle = state.pools.values().find_map(|pool| pool.idle.first().copied());
         idle.or_else(|| {
-            let shared = || state.pools.values().flat_map(|pool| pool.shared.iter().flatten());
-            if state.connections > shared().count() + state.sessions {
-                return None;
-            }
-            shared().find(|up| self.ups.get(**up).is_some_and(|up| up.in_flight == 0)).copied()
+            let mut shared = state.pools.values().flat_map(|pool| pool.shared.iter().flatten());
+            shared.find(|up| self.ups.get(**up).is_some_and(|up| up.in_flight == 0)).copied()
         })
     }
 
