@@ -13,7 +13,7 @@ use std::time::Duration;
 use polyport_codecs::{Fault, Head, Lease};
 
 use super::Engine;
-use super::pool::Wanted;
+use super::pool::{EndpointState, Wanted};
 use super::state::{DownId, UpId};
 use crate::breaker::Breaker;
 
@@ -65,6 +65,28 @@ impl Waits {
     fn others_wait(&self, breaker: &Breaker) -> bool {
         breaker.queued.load(std::sync::atomic::Ordering::Relaxed) > self.queued
     }
+}
+
+impl EndpointState {
+    /// A pooled connection that nobody uses.
+    fn idle(&self) -> Option<UpId> {
+        self.pools.values().find_map(|pool| pool.idle.first().copied())
+    }
+
+    /// The connections that many share.
+    fn shared(&self) -> impl Iterator<Item = UpId> {
+        self.pools.values().flat_map(|pool| pool.shared.iter().flatten().copied())
+    }
+}
+
+/// The shared connections of these endpoints, where all that they have are shared, or a
+/// session's: then nobody gives one back. As long as there are others, those who need one of
+/// their own take turns with them, so that what blocks does not take them all.
+fn only_shared(states: &[EndpointState]) -> Option<impl Iterator<Item = UpId>> {
+    let others =
+        |state: &EndpointState| state.connections > state.sessions + state.shared().count();
+    let any = states.iter().any(others);
+    (!any).then(|| states.iter().flat_map(EndpointState::shared))
 }
 
 impl Engine {
@@ -135,50 +157,37 @@ impl Engine {
             })
     }
 
-    /// An idle connection whose end makes room for one to the endpoint.
-    pub(super) fn idle_to_close(&self, cluster_at: usize, endpoint: usize) -> Option<UpId> {
-        let cluster = self.snapshot.clusters.get(cluster_at)?;
-        let states = self.endpoints.get(cluster_at)?;
-        let own = states.get(endpoint)?;
-        let first = |state: &super::pool::EndpointState| self.idle_of(state);
-        let breaker = cluster.breaker.as_ref();
-        let endpoint_full = own.connections >= cluster.max_connections
-            || breaker
-                .and_then(|breaker| breaker.endpoints.get(endpoint))
-                .is_some_and(|counts| counts.connections.is_full());
-        first(own).or_else(|| if endpoint_full { None } else { states.iter().find_map(first) })
+    /// The endpoints whose connections stand in the way of a new one to this one: itself where
+    /// it has as many as it may have, else all of its cluster.
+    fn in_the_way(&self, cluster_at: usize, endpoint: usize) -> &[EndpointState] {
+        let (Some(cluster), Some(states)) =
+            (self.snapshot.clusters.get(cluster_at), self.endpoints.get(cluster_at))
+        else {
+            return &[];
+        };
+        let Some(own) = states.get(endpoint) else { return &[] };
+        let counts = cluster.breaker.as_ref().and_then(|breaker| breaker.endpoints.get(endpoint));
+        let full = own.connections >= cluster.max_connections
+            || counts.is_some_and(|counts| counts.connections.is_full());
+        if full { std::slice::from_ref(own) } else { states }
     }
 
-    /// A connection that nobody uses now: one of the idle, else one that many share.
-    fn idle_of(&self, state: &super::pool::EndpointState) -> Option<UpId> {
-        let idle = state.pools.values().find_map(|pool| pool.idle.first().copied());
-        idle.or_else(|| {
-            let mut shared = state.pools.values().flat_map(|pool| pool.shared.iter().flatten());
-            shared.find(|up| self.ups.get(**up).is_some_and(|up| up.in_flight == 0)).copied()
-        })
+    /// An idle connection whose end makes room for one to the endpoint.
+    pub(super) fn idle_to_close(&self, cluster_at: usize, endpoint: usize) -> Option<UpId> {
+        let own = self.endpoints.get(cluster_at)?.get(endpoint)?;
+        let states = self.in_the_way(cluster_at, endpoint);
+        let unused = |up: &UpId| self.ups.get(*up).is_some_and(|upstream| upstream.in_flight == 0);
+        own.idle()
+            .or_else(|| states.iter().find_map(EndpointState::idle))
+            .or_else(|| only_shared(states)?.find(unused))
     }
 
     /// Where only connections that are shared and always busy stand in the way of a new one,
     /// one of them takes no more requests.
     fn make_way(&mut self, cluster_at: usize, endpoint: usize) {
-        let Some(cluster) = self.snapshot.clusters.get(cluster_at) else { return };
-        let Some(states) = self.endpoints.get(cluster_at) else { return };
-        let Some(own) = states.get(endpoint) else { return };
-        let breaker = cluster.breaker.as_ref();
-        let endpoint_full = own.connections >= cluster.max_connections
-            || breaker
-                .and_then(|breaker| breaker.endpoints.get(endpoint))
-                .is_some_and(|counts| counts.connections.is_full());
-        let states = if endpoint_full { std::slice::from_ref(own) } else { &states[..] };
-        let (mut others, mut shared) = (0, None);
-        for state in states {
-            let mut seats = state.pools.values().flat_map(|pool| pool.shared.iter().flatten());
-            let first = seats.next().copied();
-            shared = shared.or(first);
-            let known = state.sessions + usize::from(first.is_some()) + seats.count();
-            others += state.connections.saturating_sub(known);
-        }
-        if let Some(shared) = shared.filter(|_| others == 0) {
+        let states = self.in_the_way(cluster_at, endpoint);
+        let shared = only_shared(states).and_then(|mut seats| seats.next());
+        if let Some(shared) = shared {
             self.drain_up(shared);
         }
     }
@@ -446,18 +455,14 @@ impl Engine {
             let Some(state) = self.endpoints.get(cluster_at).and_then(|s| s.get(endpoint)) else {
                 continue;
             };
-            let idle = self.idle_of(state);
-            let mut shared = state.pools.values().flat_map(|pool| pool.shared.iter().flatten());
-            let Some(gone) = idle.or(shared.next().copied()) else { continue };
+            let shared = || only_shared(std::slice::from_ref(state))?.next();
+            let Some(gone) = state.idle().or_else(shared) else { continue };
             let Some(waits) = self.waits.get_mut(cluster_at) else { continue };
             let wanted = waits.queued == 0 && waits.others_wait(breaker);
             if wanted && !breaker.has_room(endpoint) {
                 waits.yields_until = self.now + 2 * LOOK;
-                if idle.is_some() {
-                    self.close_up(gone, Fault::UpstreamReset);
-                } else {
-                    self.drain_up(gone);
-                }
+                // One that others share goes when they have been answered.
+                self.drain_up(gone);
             }
             self.look_at_waits(self.now + IDLE_LOOK);
         }

@@ -126,6 +126,22 @@ fn a_connection_that_many_share_makes_way_for_one_alone() {
 }
 
 #[test]
+fn those_who_want_one_alone_take_turns_and_leave_the_shared_one_to_the_others() {
+    let mut snapshot = one_connection(&toy::PIPELINED);
+    snapshot.clusters[0].max_connections = 2;
+    let mut worker = worker(snapshot);
+    let first = worker.ask(&line(1));
+    worker.answer(0, 1);
+    worker.heard(0);
+    // What blocks there may wait for the very client that shares the other connection.
+    worker.ask(&says(2, "H"));
+    worker.ask(&says(3, "H"));
+    assert_eq!((worker.engine.pending(), worker.ups.len()), (1, 2));
+    worker.say(first, &line(4));
+    assert_eq!(worker.heard(0), line(4));
+}
+
+#[test]
 fn idle_shared_connections_of_one_worker_make_way_for_another_workers() {
     let mut snapshot = one_connection(&toy::CORRELATED);
     snapshot.clusters[0].max_connections = 100;
