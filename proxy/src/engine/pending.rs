@@ -2,7 +2,8 @@
 //! have, a request is parked on its client's connection, and the client stands in the
 //! endpoint's queue until a connection is given back or closed. One that is free wakes one
 //! that waits. A wait ends in one of four ways: with a connection; by its deadline or a
-//! drain, answered natively; or with its client.
+//! drain, answered natively; or with its client. Shared connections are given back by
+//! nobody: where there are only those, one of them makes way.
 //!
 //! Other workers' connections count too where a cluster has a breaker, and no worker can
 //! wake another. So one that waits looks again every few ms, and one that holds what others

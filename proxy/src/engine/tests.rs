@@ -31,7 +31,7 @@ fn every_request_of_a_calm_run_gets_its_own_answer() {
 fn every_request_of_a_stormy_run_ends_exactly_once() {
     for protocol in [&toy::CORRELATED, &toy::IN_ORDER, &toy::PIPELINED, &toy::ALONE] {
         let mut answered = 0;
-        for seed in 0..300 {
+        for seed in 0..200 {
             let report = simulate(protocol, seed, Plan::stormy());
             assert_eq!(
                 report.answered + report.errors + report.cut,
@@ -77,7 +77,7 @@ fn requests_that_wait_for_each_others_connections_all_end_and_leave_no_count() {
 fn tried_again_nearly_all_requests_are_answered_and_each_ends_once() {
     for protocol in [&toy::CORRELATED, &toy::IN_ORDER, &toy::PIPELINED, &toy::ALONE] {
         let (mut with, mut without, mut retried) = (0, 0, 0);
-        for seed in 0..150 {
+        for seed in 0..75 {
             for plan in [Plan::patched(), Plan::patched().copied()] {
                 let report = simulate(protocol, seed, plan);
                 let ended = report.answered + report.errors + report.cut;
@@ -88,7 +88,7 @@ fn tried_again_nearly_all_requests_are_answered_and_each_ends_once() {
             let report = simulate(protocol, seed, Plan::patched().without_retry());
             without += 2 * (report.errors + report.cut);
         }
-        assert!(retried > 1000, "{}: {retried} retries", protocol.name);
+        assert!(retried > 500, "{}: {retried} retries", protocol.name);
         assert!(with * 20 < without, "{}: {with} lost with, {without} without", protocol.name);
     }
 }
