@@ -274,8 +274,10 @@ impl Engine {
     fn drop_lanes(&mut self, id: DownId) {
         let Some(down) = self.downs.get_mut(id) else { return };
         let flights: Vec<FlightId> = down.lanes.drain(..).filter_map(|lane| lane.flight).collect();
+        // All of them first: what ends with a connection would be answered.
+        let flights: Vec<Flight> =
+            flights.into_iter().filter_map(|flight| self.forget_flight(flight)).collect();
         for flight in flights {
-            let Some(flight) = self.forget_flight(flight) else { continue };
             self.counters.abandoned += 1;
             if flight.lease != Lease::Shared {
                 self.close_up(flight.up, Fault::UpstreamReset);

@@ -260,6 +260,18 @@ fn what_belongs_to_a_kept_connection_is_not_refused_while_it_is_set_up() {
 }
 
 #[test]
+fn what_is_not_answered_after_a_last_answer_is_not_refused_either() {
+    let mut worker = worker(one_connection(&toy::ALONE));
+    let client = worker.ask(&(says(1, "H") + &line(2) + &says(3, "E")));
+    worker.engine.drain();
+    worker.turn();
+    worker.answer(0, 1);
+    worker.pass(1_100);
+    assert_eq!(worker.got(client), gets(1, "="));
+    assert!(worker.engine.is_drained() && sums_up(&worker));
+}
+
+#[test]
 fn a_delayed_request_waits_for_its_connection_like_any_other() {
     let delayed = with(&toy::IN_ORDER, |forward| forward.guard = fault(delay(50), 100));
     let mut worker = worker(delayed);

@@ -181,7 +181,9 @@ pub(super) fn client_step(
         }
     }
     if client.pipe.closed {
-        if client.lives > 0 && client.pipe.to_peer.is_empty() {
+        // Of an answer that was cut off, the rest never comes.
+        client.pipe.to_peer.clear();
+        if client.lives > 0 {
             client.lives -= 1;
             world.cut += client.waiting.len() as u64;
             engine.broken(client.conn);
