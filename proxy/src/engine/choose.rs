@@ -9,6 +9,7 @@ use rand::Rng;
 
 use super::guard::{Denied, Stop};
 use super::pool::Wanted;
+use super::report::Track;
 use super::state::{DownId, DownState, UpId, UpMode};
 use super::{Engine, Tapped};
 use crate::edit::{Reply, render};
@@ -26,6 +27,8 @@ pub(super) struct Chosen {
     pub timeout: Option<std::time::Duration>,
     /// The values that its route's changes have, to the request and to its reply.
     pub edits: (Vec<u8>, Vec<u8>),
+    /// Of its metadata, what those want who are told how it ends.
+    pub told: Vec<u8>,
     /// Bytes a second of its body and its reply; 0: as fast as they come.
     pub pace: u64,
 }
@@ -79,6 +82,7 @@ impl Engine {
         };
         let view = metadata.view(buf);
         let found = snapshot.routes.choose(&view);
+        down.track.route = found.map_or(usize::MAX, |(at, _)| at);
         let mut tapped = Tapped {
             protocol: snapshot.protocols.get(protocol).map_or("tcp", |e| e.protocol.name()),
             kind: head.kind,
@@ -152,7 +156,8 @@ impl Engine {
                             }
                         }
                         let timeout = forward.timeout;
-                        Chosen { up, lease, route: at, arm, timeout, edits, pace }
+                        let told = self.remember(at, &view);
+                        Chosen { up, lease, route: at, arm, timeout, edits, told, pace }
                     }),
             },
         };
@@ -218,6 +223,9 @@ impl Engine {
                 cluster.endpoints.get(endpoint).map(|endpoint| endpoint.address);
             tapped.endpoint = address;
             tapped.cluster = Some(target.cluster);
+        }
+        if let Some(down) = self.downs.get_mut(id) {
+            down.track.at = Some((target.cluster, endpoint));
         }
         let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
         let told = cluster.proxy_protocol.is_some();
@@ -327,6 +335,8 @@ impl Engine {
                     down.fate = None;
                 }
                 self.pace_session(id, up, pace);
+                let route = found.map_or(usize::MAX, |(at, _)| at);
+                self.joined(id, up, Track { route, ..Track::since(self.micros) }, Vec::new(), true);
                 let times = found.map(|(route, _)| self.times_of(route));
                 self.begin_session(id, times.unwrap_or_default());
                 true

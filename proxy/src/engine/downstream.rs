@@ -9,6 +9,7 @@ use polyport_codecs::{
 
 use super::dispatch::Passed;
 use super::pool::Party;
+use super::report::{How, Track};
 use super::state::{ConnId, DownId, DownState, Downstream, FlightId, UpId, UpState};
 use super::{Action, Engine, Net, Peer};
 use crate::snapshot::Fallback;
@@ -68,6 +69,8 @@ impl Engine {
             waited: 0,
             arrived: self.now,
             session: Default::default(),
+            track: Track::since(self.micros),
+            joined: None,
             fate: None,
             let_in: None,
             pace: Default::default(),
@@ -296,6 +299,7 @@ impl Engine {
             Ok(step) => {
                 down.need = 0;
                 (down.arrived, down.waited) = (self.now, 0);
+                down.track = Track::since(self.micros);
                 Some(step)
             }
             Err(error) => {
@@ -530,6 +534,10 @@ impl Engine {
         if let DownState::Session(up) = down.state {
             self.counters.abandoned +=
                 u64::from(down.dialogue.take().is_some_and(|had| !had.begun));
+            if let Some(joined) = down.joined.take() {
+                let facts = (down.listener, down.protocol);
+                self.report_left(id, facts, joined, How::Abandoned);
+            }
             self.close_up(up, Fault::UpstreamReset);
         }
         if let Some(up) = down.held {

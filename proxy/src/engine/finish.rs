@@ -7,6 +7,7 @@ use super::Engine;
 use super::buffer::Spares;
 use super::observe::Seen;
 use super::pool::Party;
+use super::report::How;
 use super::state::{ConnId, DownId, DownState, Downstream, Flight, FlightId, Lane, UpId, UpMode};
 
 impl Engine {
@@ -59,14 +60,19 @@ impl Engine {
 
     /// The upstream's reply is over, or a one-way request is sent: the request ends well.
     pub(super) fn finish(&mut self, id: FlightId) {
-        let Some(flight) = self.forget_flight(id) else { return };
+        let Some(mut flight) = self.forget_flight(id) else { return };
+        let mut how = How::Sent;
         if !flight.oneway && !flight.mirror {
             if self.downs.get(flight.down).is_some() {
                 self.counters.answered += 1;
+                let outcome = flight.outcome.unwrap_or_default();
+                how = How::Replied { outcome, status: flight.track.status };
             } else {
                 self.counters.abandoned += 1;
+                how = How::Abandoned;
             }
         }
+        self.report_flight(&mut flight, how);
         if let (Some(outcome), Some(upstream)) = (flight.outcome, self.ups.get(flight.up)) {
             let (cluster, endpoint) = (upstream.cluster, upstream.endpoint);
             let took = self.micros.saturating_sub(flight.began);
@@ -92,7 +98,12 @@ impl Engine {
         // One that is to be tried again is all there, though it was sent to nobody yet.
         let kept = self.flights.get(id).and_then(|flight| flight.kept.as_ref());
         let whole = kept.is_some_and(|kept| kept.whole);
-        let Some(flight) = self.forget_flight(id) else { return };
+        let Some(mut flight) = self.forget_flight(id) else { return };
+        let how = match self.downs.get(flight.down) {
+            None => How::Abandoned,
+            Some(_) => How::Failed { fault, cut: flight.replying },
+        };
+        self.report_flight(&mut flight, how);
         let up_alone = flight.lease != Lease::Shared;
         if flight.mirror {
             // Nobody waits for it.
@@ -277,8 +288,9 @@ impl Engine {
         // All of them first: what ends with a connection would be answered.
         let flights: Vec<Flight> =
             flights.into_iter().filter_map(|flight| self.forget_flight(flight)).collect();
-        for flight in flights {
+        for mut flight in flights {
             self.counters.abandoned += 1;
+            self.report_flight(&mut flight, How::Abandoned);
             if flight.lease != Lease::Shared {
                 self.close_up(flight.up, Fault::UpstreamReset);
             }

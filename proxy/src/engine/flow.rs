@@ -85,6 +85,7 @@ impl Engine {
             flight.deadline =
                 flight.deadline.max(self.now.saturating_add(flight.stream)).min(flight.limit);
             flight.total = flight.total.max(flight.deadline);
+            flight.track.request += piece.len() as u64;
             let kept = flight.kept.is_some();
             if let Some(id) = flight_id.filter(|_| kept) {
                 self.keep_more(id, piece);
@@ -100,6 +101,11 @@ impl Engine {
         let high = self.snapshot.buffers.high;
         let Some(upstream) = self.ups.get_mut(to) else { return };
         upstream.last_active = self.now;
+        if matches!(upstream.mode, UpMode::Session(_))
+            && let Some(joined) = self.downs.get_mut(from).and_then(|down| down.joined.as_mut())
+        {
+            joined.track.request += piece.len() as u64;
+        }
         let mut rest = piece;
         if piece.len() >= DIRECT && !upstream.blocked && upstream.phase == UpPhase::Ready {
             match net.write(ConnId::Up(to), upstream.out.pending(), piece) {
@@ -147,6 +153,7 @@ impl Engine {
         let Some(flight) = self.flights.get_mut(flight_id) else { return };
         flight.deadline =
             flight.deadline.max(self.now.saturating_add(flight.timeout)).min(flight.limit);
+        flight.track.reply += piece.len() as u64;
         let (down, lane) = (flight.down, flight.lane);
         self.pass_down(down, from, Some((lane, flight_id)), piece, net);
     }
@@ -163,7 +170,12 @@ impl Engine {
         let buffers = self.snapshot.buffers;
         let Some(down) = self.downs.get_mut(id) else { return };
         let first = match lane {
-            None => true,
+            None => {
+                if let Some(joined) = &mut down.joined {
+                    joined.track.reply += piece.len() as u64;
+                }
+                true
+            }
             Some((lane, flight)) => down.lanes.is_empty() || lane_at(down, lane, flight) == Some(0),
         };
         let mut rest = piece;

@@ -9,6 +9,7 @@ use super::Engine;
 use super::patience;
 use super::pending::LOOK;
 use super::pool::Wanted;
+use super::report::How;
 use super::slab::Key;
 use super::state::{ConnId, Expected, Flight, FlightId, UpId};
 use crate::edit::changes;
@@ -84,7 +85,9 @@ impl Engine {
         let snapshot = self.snapshot.clone();
         let Some(flight) = self.flights.get_mut(id) else { return };
         if !flight.mirror && self.downs.get(flight.down).is_none() {
-            self.forget_flight(id);
+            if let Some(mut flight) = self.forget_flight(id) {
+                self.report_flight(&mut flight, How::Abandoned);
+            }
             self.counters.abandoned += 1;
             return;
         }
@@ -226,6 +229,7 @@ impl Engine {
         out.extend_from_slice(body);
         upstream.last_active = self.now;
         flight.up = up;
+        flight.track.at = Some((upstream.cluster, upstream.endpoint));
         flight.began = self.micros;
         let pace = flight.pace;
         if upstream.tell_decoder
@@ -265,6 +269,7 @@ impl Engine {
             copy: Vec::new(),
             edits: Vec::new(),
             note: Vec::new(),
+            told: Vec::new(),
             started: self.now,
             began: self.micros,
             deadline,

@@ -3,6 +3,7 @@
 use polyport_codecs::{After, Answer, Fault, Head, Kind, ReplyTo};
 
 use super::Engine;
+use super::report::How;
 use super::state::DownId;
 use crate::edit::Reply;
 
@@ -47,6 +48,7 @@ impl Engine {
     ) {
         self.counters.requests += 1;
         self.counters.faults += 1;
+        self.report_here(id, head, message, How::Failed { fault, cut: false });
         self.refuse(id, protocol, head, message, fault);
     }
 

@@ -35,6 +35,7 @@ mod peer;
 mod pending;
 mod pool;
 mod postpone;
+pub mod report;
 mod retry;
 mod session;
 pub mod slab;

@@ -160,6 +160,7 @@ impl Engine {
             return false;
         }
         kept.tries += 1;
+        flight.track.retries += 1;
         kept.tried.push(endpoint);
         kept.due = due;
         kept.waiting = true;

@@ -6,6 +6,7 @@
 use polyport_codecs::{After, Body, Fault, Head, Hop, Kind, Outcome, Side, Step};
 
 use super::guard::{Denied, Stop};
+use super::report::How;
 use super::state::{DownId, DownState, UpId, UpState, Upstream};
 use super::{Engine, Net, Tapped};
 use crate::edit::{changes, render};
@@ -74,6 +75,7 @@ impl Engine {
                 self.counters.messages += 1;
                 self.counters.refused += 1;
                 self.spares.give(changed);
+                self.report_here(id, &head, message, How::Refused(None));
                 self.reset_down(id);
                 return Some(head.len);
             }
@@ -97,6 +99,8 @@ impl Engine {
                 dialogue.patience = u64::from(head.patience);
             }
         }
+        let how = verdict.map_or_else(|fault| How::Refused(Some(fault)), |()| How::Passed);
+        self.report_here(id, &head, message, how);
         match verdict {
             Ok(()) if changed.is_empty() => self.pass_up(id, up, message, net),
             Ok(()) => self.pass_up(id, up, &changed, net),
@@ -263,6 +267,7 @@ impl Engine {
                 }
                 let Step::Head(head) = self.step_up(id, rest)? else { return None };
                 let upstream = self.ups.get_mut(id)?;
+                let mut first = false;
                 match head.body {
                     Body::None => {}
                     Body::Length(left) => upstream.state = UpState::Body { left, to: None },
@@ -271,7 +276,8 @@ impl Engine {
                 if let Some(dialogue) =
                     self.downs.get_mut(down).and_then(|down| down.dialogue.as_mut())
                 {
-                    if head.kind == Kind::Response && !dialogue.begun {
+                    first = head.kind == Kind::Response && !dialogue.begun;
+                    if first {
                         dialogue.begun = true;
                         self.counters.answered += 1;
                     }
@@ -281,6 +287,14 @@ impl Engine {
                     }
                     dialogue.over |=
                         head.last || (head.kind == Kind::Response && head.outcome != Outcome::Ok);
+                }
+                if first {
+                    let (outcome, status) = (head.outcome, head.status);
+                    let how = match outcome {
+                        Outcome::Ok => How::Opened,
+                        _ => How::Replied { outcome, status },
+                    };
+                    self.report_opening(down, how);
                 }
                 self.pass_down(down, id, None, rest.get(..head.len).unwrap_or_default(), net);
                 Some(head.len)
@@ -311,15 +325,20 @@ impl Engine {
             self.counters.abandoned += u64::from(!dialogue.begun);
             return;
         }
+        let mut unanswered = None;
         let out = down.out.tail(&mut self.spares);
         out.extend_from_slice(&dialogue.waiting);
         if dialogue.begun {
             enabled.protocol.farewell(dialogue.opened, fault, out);
         } else {
             self.counters.faults += 1;
+            unanswered = Some(How::Failed { fault, cut: false });
             enabled.protocol.local_reply(dialogue.opened, b"", fault, fault.as_str(), out);
         }
         self.mark_down(id);
+        if let Some(how) = unanswered {
+            self.report_opening(id, how);
+        }
     }
 
     /// Ends a session whose client can be told that it has to go elsewhere; others last.

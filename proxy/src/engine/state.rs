@@ -13,6 +13,7 @@ use super::pace::Pace;
 use super::patience::SessionTimes;
 use super::peer::Peer;
 use super::pending::Waiting;
+use super::report::{Joined, Track};
 use super::slab::Key;
 
 /// Names a downstream connection.
@@ -129,6 +130,10 @@ pub struct Downstream {
     /// The route, by position, that lets all messages of this connection in, as far as
     /// its `only` goes.
     pub let_in: Option<usize>,
+    /// The same message, for those who are told how it ends.
+    pub track: Track,
+    /// The session that it is in, for them too.
+    pub joined: Option<Box<Joined>>,
     /// What was decided of that message.
     pub fate: Option<Fate>,
     /// How fast it is read.
@@ -369,6 +374,12 @@ pub struct Flight {
     pub kept: Option<Box<Kept>>,
     /// It is a copy: nobody gets its reply.
     pub mirror: bool,
+    /// Where its client connected: index into the snapshot's listeners.
+    pub listener: usize,
+    /// For those who are told how it ends.
+    pub track: Track,
+    /// What they want to know of its metadata then.
+    pub told: Vec<u8>,
 }
 
 impl Flight {
@@ -404,6 +415,9 @@ impl Flight {
             arm: 0,
             kept: None,
             mirror: false,
+            listener: 0,
+            track: Track::since(0),
+            told: Vec::new(),
         }
     }
 

@@ -5,6 +5,7 @@ use polyport_codecs::{Body, Exchange, Fault, Head, Hop, Kind, Lease, Outcome, Si
 use super::finish::{lane_at, lane_buffer};
 use super::observe::Seen;
 use super::pool::Party;
+use super::report::How;
 use super::state::{ConnId, DownState, Expected, FlightId, Lane, UpId, UpMode, UpPhase, UpState};
 use super::{Action, Engine, Net};
 use crate::edit::changes;
@@ -252,6 +253,7 @@ impl Engine {
         let mut replying_whole = false;
         if !interim {
             flight.outcome = Some(head.outcome);
+            flight.track.status = head.status;
             flight.upstream_last |= head.last;
             flight.last |= flight.plain_body && head.body == Body::Steps;
             // A body that ends with the connection ends the downstream's too.
@@ -282,6 +284,7 @@ impl Engine {
         if self.draining && exchange == (Exchange::Ordered { shared: false }) && !interim {
             flight.last = true;
         }
+        flight.track.reply += message.len() as u64;
         let (down_id, lane, route) = (flight.down, flight.lane, flight.route);
         // An interim reply leaves them for the final one.
         let rendered = if interim { Vec::new() } else { std::mem::take(&mut flight.edits) };
@@ -336,14 +339,18 @@ impl Engine {
 
     /// The reply turns its exchange into a session (HTTP 101, CONNECT).
     fn become_session(&mut self, up: UpId, flight: FlightId) {
-        let Some(flight) = self.forget_flight(flight) else { return };
+        let Some(mut flight) = self.forget_flight(flight) else { return };
         self.begin_session(flight.down, self.times_of(flight.route));
         if flight.mirror {
             // Nobody is there to join.
         } else if self.downs.get(flight.down).is_some() {
             self.counters.answered += 1;
+            let told = flight.told.clone();
+            self.report_flight(&mut flight, How::Opened);
+            self.joined(flight.down, up, flight.track, told, true);
         } else {
             self.counters.abandoned += 1;
+            self.report_flight(&mut flight, How::Abandoned);
         }
         if let Some(upstream) = self.ups.get_mut(up) {
             upstream.mode = UpMode::Session(flight.down);
@@ -465,6 +472,7 @@ impl Engine {
         match upstream.mode {
             UpMode::Session(down) => {
                 self.take_leave(down, &upstream, fault);
+                self.report_over(down, How::Abandoned);
                 if let Some(joined) = self.downs.get_mut(down)
                     && matches!(joined.state, DownState::Session(_))
                 {
@@ -505,9 +513,10 @@ impl Engine {
         };
         for flight in lost {
             // One that was tried twice here is lost once.
-            if self.flights.get(flight).is_none_or(|flight| flight.up != id) {
+            let Some(state) = self.flights.get_mut(flight).filter(|flight| flight.up == id) else {
                 continue;
-            }
+            };
+            state.track.at = Some((upstream.cluster, upstream.endpoint));
             if fault != Fault::ConnectFailed
                 && let Some(lost) = self.flights.get(flight)
                 && self.downs.get(lost.down).is_some()
