@@ -53,6 +53,8 @@ pub struct Snapshot {
     pub admin: Option<SocketAddr>,
     /// Who may come where no route says so, and where denials are told.
     pub access: Access,
+    /// How traffic is measured.
+    pub metrics: crate::observe::metrics::Settings,
 }
 
 impl Snapshot {

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::engine::Counters;
+use crate::observe::metrics;
 use crate::worker::{Proxy, Totals};
 
 /// Longest request that is read.
@@ -17,7 +18,7 @@ const REQUEST: usize = 4096;
 /// How long one client may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Answers `GET /stats` and `GET /ready`, one client after the other; never ends.
+/// Answers `GET /metrics`, `GET /stats` and `GET /ready`, one client after the other; never ends.
 pub(super) async fn serve(listener: Option<TcpListener>, proxy: &Proxy) {
     let Some(listener) = listener else { return pending().await };
     loop {
@@ -41,18 +42,32 @@ async fn answer(mut stream: TcpStream, proxy: &Proxy) -> io::Result<()> {
             return Ok(());
         }
     }
+    let accept = accepted(&request);
+    let mut content = "text/plain";
     let (status, body) = match request.split(|byte| *byte == b' ').nth(1) {
         Some(b"/stats") => ("200 OK", figures(&proxy.totals()) + &endpoints(proxy)),
         Some(b"/ready") => ("200 OK", "ready\n".to_owned()),
-        _ => ("404 Not Found", "there are /stats and /ready\n".to_owned()),
+        Some(b"/metrics") => {
+            content = accept.content_type();
+            ("200 OK", metrics::render(proxy, accept))
+        }
+        _ => ("404 Not Found", "there are /metrics, /stats and /ready\n".to_owned()),
     };
     let head = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 {status}\r\ncontent-type: {content}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(body.as_bytes()).await?;
     stream.shutdown().await
+}
+
+/// The format that a scraper's `Accept` header asks for.
+fn accepted(request: &[u8]) -> metrics::Format {
+    let head = String::from_utf8_lossy(request);
+    let header = head.lines().filter_map(|line| line.split_once(':'));
+    let mut accept = header.filter(|(name, _)| name.eq_ignore_ascii_case("accept"));
+    metrics::Format::accepted(accept.next().map_or("", |(_, value)| value.trim()))
 }
 
 /// One figure a line: its name, a space, its value.

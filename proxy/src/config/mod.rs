@@ -16,6 +16,7 @@ mod health;
 mod limits;
 mod listeners;
 mod matchers;
+mod metrics;
 mod reader;
 mod retry;
 mod routes;
@@ -107,6 +108,7 @@ pub fn compile_with(
             interest.add(key);
         }
     }
+    let metrics = metrics::read(&mut root, registry, &mut interest);
     let zone = root.string("zone").map(|(zone, _)| zone);
     let clusters =
         clusters::read(&mut root, registry, &mut interest, resolve, &request_defaults, zone);
@@ -114,6 +116,7 @@ pub fn compile_with(
     let routes = routes::read(&mut root, registry, &clusters, &mut sets, &mut interest);
     root.finish(&[
         "workers", "zone", "listener", "cluster", "route", "defaults", "limits", "admin", "access",
+        "metrics",
     ]);
 
     if listeners.is_empty() && !source.failed() {
@@ -175,6 +178,7 @@ pub fn compile_with(
         protocols,
         admin,
         access,
+        metrics,
     };
     Ok((snapshot, source.finish()))
 }

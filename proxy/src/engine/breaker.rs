@@ -38,6 +38,9 @@ impl Engine {
         }
         if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(endpoint)) {
             state.connections += 1;
+            self.measure_endpoint(cluster, endpoint, |endpoint| {
+                endpoint.connections.iter().for_each(|cell| cell.add(1));
+            });
         }
         Ok(())
     }
@@ -52,6 +55,7 @@ impl Engine {
             if let Some(breaker) = breaker_of(&self.snapshot, cluster) {
                 breaker.give_connections(endpoint, 1);
             }
+            self.measure_endpoint(cluster, endpoint, |endpoint| endpoint.connections[1].sub(1));
         }
         self.freed(cluster, endpoint);
     }
@@ -69,6 +73,9 @@ impl Engine {
     pub(super) fn move_counts(&mut self, cluster: usize, from: usize, to: usize, requests: usize) {
         if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(to)) {
             state.connections += 1;
+            self.measure_endpoint(cluster, to, |endpoint| {
+                endpoint.connections.iter().for_each(|cell| cell.add(1));
+            });
         }
         if let Some(breaker) = breaker_of(&self.snapshot, cluster) {
             breaker.cluster.connections.add(1);
@@ -88,6 +95,7 @@ impl Engine {
             if let Some(breaker) = breaker_of(&self.snapshot, cluster) {
                 breaker.add_requests(endpoint, more);
             }
+            self.measure_endpoint(cluster, endpoint, |of| of.requests.add(more as u64));
         }
     }
 
@@ -99,6 +107,7 @@ impl Engine {
             if let Some(breaker) = breaker_of(&self.snapshot, cluster) {
                 breaker.give_requests(endpoint, less);
             }
+            self.measure_endpoint(cluster, endpoint, |of| of.requests.sub(less as u64));
         }
     }
 
@@ -154,6 +163,7 @@ impl Engine {
         }
         if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(endpoint)) {
             state.in_flight += 1;
+            self.measure_endpoint(cluster, endpoint, |endpoint| endpoint.requests.add(1));
         }
         Ok(())
     }
@@ -180,6 +190,7 @@ impl Engine {
     /// refusal for a while is told.
     pub(super) fn full(&mut self, cluster: usize, what: &'static str) -> Fault {
         self.counters.overloaded += 1;
+        self.measure_overflow(cluster, what);
         if let Some(cluster) = self.snapshot.clusters.get(cluster)
             && cluster.breaker.as_ref().is_some_and(|breaker| breaker.refuse(self.now))
         {

@@ -156,7 +156,7 @@ impl Engine {
                             }
                         }
                         let timeout = forward.timeout;
-                        let told = self.remember(at, &view);
+                        let told = self.remember(&view);
                         Chosen { up, lease, route: at, arm, timeout, edits, told, pace }
                     }),
             },
@@ -329,6 +329,7 @@ impl Engine {
                     upstream.draining = true;
                 }
                 self.count_session(up);
+                self.measure_speech(id, None);
                 if let Some(down) = self.downs.get_mut(id) {
                     down.metadata = Some(metadata);
                     down.state = DownState::Session(up);

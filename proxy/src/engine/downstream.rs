@@ -89,6 +89,7 @@ impl Engine {
             held: None,
             latest_id: 0,
             dialogue: None,
+            opaque: false,
             stream,
             profile: 0,
             holding_back: Vec::new(),
@@ -97,6 +98,7 @@ impl Engine {
             message_since: self.now,
             blocked_since: 0,
         }));
+        self.measure_arrival(listener, stream);
         self.look_by(self.now + settings.detect_timeout.as_millis() as u64);
         self.look_by(self.now + snapshot.timeouts.idle.as_millis() as u64);
         Some(id)
@@ -113,6 +115,8 @@ impl Engine {
         if let (Some(slot), Some(metadata)) = (snapshot.facts.protocol, &mut down.metadata) {
             metadata.keep(slot, enabled.protocol.name().as_bytes());
         }
+        self.measure_speech(id, Some(protocol));
+        let Some(down) = self.downs.get_mut(id) else { return };
         down.protocol = Some(protocol);
         down.decoder = Some(if down.stream {
             enabled.codec.stream_decoder()
@@ -123,6 +127,7 @@ impl Engine {
     }
 
     pub(super) fn received_down(&mut self, id: DownId, bytes: &[u8], net: &mut dyn Net) {
+        self.measure_bytes(id, bytes.len(), 0);
         let Some(down) = self.downs.get_mut(id) else { return };
         down.last_read = self.now;
         if down.pace.is_on() {
@@ -524,6 +529,7 @@ impl Engine {
     pub(super) fn close_down(&mut self, id: DownId) {
         self.unwait(id);
         let Some(mut down) = self.downs.remove(id) else { return };
+        self.measure_departure(&down);
         self.actions.push(Action::Close(ConnId::Down(id)));
         self.drop_profile(down.profile, Party::Downstream);
         let waiting = down.out.len();

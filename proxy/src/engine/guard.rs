@@ -201,6 +201,7 @@ impl Engine {
         view: &View<'_>,
     ) {
         let snapshot = self.snapshot.clone();
+        self.measure_denial(route.map(|(at, _)| at), why);
         if route.is_some_and(|(at, _)| snapshot.access.silent.get(at).copied().unwrap_or(false)) {
             return;
         }

@@ -261,6 +261,7 @@ impl Engine {
         kept.edits.extend_from_slice(&original.edits);
         kept.whole = true;
         let deadline = self.now.saturating_add(flight.timeout);
+        let route = flight.route;
         let copy = Flight {
             down: Key::nobody(),
             up: Key::nobody(),
@@ -289,6 +290,10 @@ impl Engine {
         let copy = self.flights.insert(copy);
         self.mirroring += 1;
         self.counters.mirrored += 1;
+        if let Some(to) = self.snapshot.forward(route).and_then(|forward| forward.mirror.as_ref()) {
+            let cluster = to.target.cluster;
+            self.measure_cluster(cluster, |cluster| cluster.mirrored.add(1));
+        }
         self.launch(copy);
     }
 }

@@ -28,6 +28,7 @@ mod flow;
 mod guard;
 mod launch;
 mod local;
+mod measure;
 mod observe;
 mod pace;
 mod patience;
@@ -53,6 +54,7 @@ use polyport_codecs::{Fault, Kind, Metadata, View};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use crate::observe::metrics::series::Series;
 use crate::policy::retry::Purse;
 use crate::snapshot::Snapshot;
 pub use counters::Counters;
@@ -172,6 +174,8 @@ pub struct Engine {
     draining: bool,
     counters: Counters,
     tap: Option<Tap>,
+    /// What is counted for the outside, by whom and what it concerns.
+    series: Option<Box<Series>>,
 }
 
 impl Engine {
@@ -212,6 +216,7 @@ impl Engine {
             draining: false,
             counters: Counters::default(),
             tap,
+            series: None,
             snapshot: Rc::new(snapshot),
         }
     }

@@ -117,13 +117,14 @@ pub struct Joined {
 impl Engine {
     /// Everything that ends is told here, and nowhere else.
     pub(super) fn report(&mut self, ended: &Ended<'_>) {
-        let _ = ended;
+        if let Some(series) = &mut self.series {
+            series.ended(&self.snapshot, ended, self.now);
+        }
     }
 
     /// What is kept of a message's metadata until it ends, as it sets out on its route.
-    pub(super) fn remember(&mut self, route: usize, view: &View<'_>) -> Vec<u8> {
-        let _ = (route, view);
-        Vec::new()
+    pub(super) fn remember(&mut self, view: &View<'_>) -> Vec<u8> {
+        self.exemplar(view)
     }
 
     /// Reports a message that ends as it comes. `message`: its head.
@@ -193,6 +194,7 @@ impl Engine {
         let Some(down) = self.downs.get_mut(id) else { return };
         let track = Track { at: at.or(track.at), ..track };
         down.joined = Some(Box::new(Joined { track, told, opened }));
+        self.measure_session(id);
     }
 
     /// Reports the message that opened a session, once.

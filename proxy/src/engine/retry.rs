@@ -157,6 +157,7 @@ impl Engine {
             return false;
         }
         if self.purses.get_mut(target.cluster).is_none_or(|purse| !purse.spend()) {
+            self.measure_cluster(target.cluster, |cluster| cluster.unpaid.add(1));
             return false;
         }
         kept.tries += 1;
@@ -168,6 +169,7 @@ impl Engine {
         flight.deadline = flight.total;
         flight.sent = false;
         self.counters.retried += 1;
+        self.measure_cluster(target.cluster, |cluster| cluster.retries.add(1));
         self.detach(id);
         if whole && due <= self.now {
             self.launch(id);

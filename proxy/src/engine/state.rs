@@ -174,6 +174,8 @@ pub struct Downstream {
     pub session: SessionTimes,
     /// A session whose messages are looked at.
     pub dialogue: Option<Box<Dialogue>>,
+    /// Its bytes are carried as they are, whatever they say.
+    pub opaque: bool,
     /// It is one of many streams on a connection, and may be silent for long.
     pub stream: bool,
     /// Upstreams not read because this client does not read what they sent.

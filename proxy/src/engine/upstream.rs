@@ -415,7 +415,8 @@ impl Engine {
         let until = self.now + cluster.connect_timeout.as_millis() as u64;
         let before = upstream.pending();
         upstream.phase = UpPhase::Connecting(until);
-        let (cluster_at, after) = (upstream.cluster, upstream.pending());
+        let (cluster_at, endpoint_at, after) =
+            (upstream.cluster, upstream.endpoint, upstream.pending());
         (upstream.eof, upstream.blocked, upstream.used, upstream.probed) = (false, false, false, 0);
         (upstream.state, upstream.need) = (UpState::Idle, 0);
         upstream.input.clear();
@@ -442,6 +443,7 @@ impl Engine {
             upstream.preamble_left = state.profile.replies;
         }
         self.counters.connects += 1;
+        self.measure_endpoint(cluster_at, endpoint_at, |endpoint| endpoint.connections[0].add(1));
         self.shift_pending(cluster_at, before, after);
         self.actions.push(Action::Close(ConnId::Up(id)));
         self.actions.push(Action::Connect(id, endpoint.address));
@@ -461,6 +463,7 @@ impl Engine {
                 self.endpoints.get_mut(upstream.cluster).and_then(|s| s.get_mut(upstream.endpoint))
         {
             state.sessions = state.sessions.saturating_sub(1);
+            self.measure_endpoint(upstream.cluster, upstream.endpoint, |of| of.sessions.sub(1));
         }
         self.drop_profile(upstream.profile, Party::Upstream);
         let waiting = upstream.out.len();

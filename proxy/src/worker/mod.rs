@@ -29,6 +29,7 @@ use tokio::sync::Notify;
 use crate::engine::{Counters, Tap};
 use crate::guard::Audit;
 use crate::health::watch::Watch;
+use crate::observe::metrics::Metrics;
 use crate::snapshot::Snapshot;
 
 /// Pending connections of a listening socket; the kernel caps it at `somaxconn`.
@@ -118,6 +119,7 @@ pub struct Proxy {
     audit: Option<JoinHandle<()>>,
     snapshot: Arc<Snapshot>,
     began: tokio::time::Instant,
+    metrics: Arc<Metrics>,
     /// Checks endpoints for as long as the proxy is there.
     _watch: Option<Watch>,
 }
@@ -176,13 +178,14 @@ impl Proxy {
             audit,
             snapshot: snapshot.clone(),
             began,
+            metrics: Metrics::new(snapshot.metrics.clone()),
             _watch: crate::health::watch::watch(&snapshot, began)?,
         };
         for (at, own) in sockets.into_iter().enumerate() {
             let board = Arc::new(Board::default());
             proxy.boards.push(board.clone());
             let (snapshot, stop, tap) = (snapshot.clone(), proxy.stop.clone(), tap.clone());
-            let sink = sink.clone();
+            let (sink, metrics) = (sink.clone(), proxy.metrics.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let seed = rand::RngCore::next_u64(
                 &mut <rand::rngs::SmallRng as rand::SeedableRng>::from_os_rng(),
@@ -196,6 +199,7 @@ impl Proxy {
                         tokio::task::unconstrained(async move {
                             match turn::Worker::new(snapshot, own, seed, tap, board, stop, began) {
                                 Ok(mut worker) => {
+                                    worker.measure(metrics);
                                     if let Some(sink) = sink {
                                         worker.audit_to(sink);
                                     }
@@ -219,6 +223,11 @@ impl Proxy {
     /// What it runs.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// The engines' clock: ms since it started.

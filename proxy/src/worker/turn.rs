@@ -27,6 +27,7 @@ use super::{Board, Stop};
 use crate::audit::Sink;
 use crate::engine::state::{ConnId, UpId};
 use crate::engine::{Action, Engine, Peer, Tap, Way};
+use crate::observe::metrics::Metrics;
 use crate::snapshot::Snapshot;
 use crate::streams::{client, pipe, server};
 
@@ -129,6 +130,11 @@ impl Worker {
             streams,
             sessions: Rc::default(),
         })
+    }
+
+    /// What it does is counted there.
+    pub(super) fn measure(&mut self, metrics: Arc<Metrics>) {
+        self.engine.measure(metrics);
     }
 
     /// Denials are told there.
@@ -258,7 +264,11 @@ impl Worker {
                 peer: handed.peer,
             };
             let wire = Rewound::new(handed.bytes, wire);
-            tokio::task::spawn_local(server::serve(wire, from, self.streams.clone()));
+            let (open, serving) = (handed.open, server::serve(wire, from, self.streams.clone()));
+            tokio::task::spawn_local(async move {
+                let _open = open;
+                serving.await;
+            });
         }
     }
 

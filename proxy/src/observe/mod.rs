@@ -1,0 +1,3 @@
+//! What the outside can see of the traffic.
+
+pub mod metrics;
