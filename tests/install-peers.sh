@@ -3,7 +3,8 @@
 # again: what is there already is left alone, and that takes a second.
 #
 #   apt  redis-server redis-tools mosquitto mosquitto-clients nginx wrk curl openssl
-#        haproxy nutcracker nghttp2-client nghttp2-server thrift-compiler, python3, nodejs
+#        haproxy nutcracker nghttp2-client nghttp2-server thrift-compiler prometheus,
+#        python3, nodejs
 #   pip  in .peers/venv   tests/peers/python/requirements.txt
 #   npm  in .peers/node   tests/peers/node/package.json
 set -euo pipefail
@@ -49,6 +50,8 @@ need thrift thrift-compiler
 need openssl openssl
 need nghttp nghttp2-client
 need nghttpd nghttp2-server
+# promtool comes with it.
+need promtool prometheus
 need python3 python3
 need node nodejs
 need npm npm
