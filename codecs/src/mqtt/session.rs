@@ -31,9 +31,7 @@ impl Session {
             version: connect.version,
             terse: terse(connect),
             client_id: (!id.is_empty()).then(|| id.into()),
-            username: connect
-                .username
-                .map(|username| username.bytes.into()),
+            username: connect.username.map(|username| username.bytes.into()),
             aliases: Aliases::default(),
         }
     }
