@@ -15,6 +15,7 @@ pub mod breaker;
 mod carry;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod edit;
 pub mod engine;
 pub mod guard;

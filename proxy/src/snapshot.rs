@@ -61,6 +61,8 @@ pub struct Snapshot {
     pub known_routes: Arc<RouteNames>,
     /// Where the figures can be asked for, config section `[admin]`.
     pub admin: Option<SocketAddr>,
+    /// The config file is read again when it changes.
+    pub watch_config: bool,
     /// Who may come where no route says so, and where denials are told.
     pub access: Arc<Access>,
 }

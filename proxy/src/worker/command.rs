@@ -7,12 +7,20 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ready::{Ready, ReadyList};
+use crate::snapshot::Snapshot;
 
 /// Something for a worker to do between two turns.
 pub(crate) enum Command {
-    /// Has the worker do what a neighbour module wants of it.
-    #[expect(dead_code, reason = "the first commands come with reload and upgrade")]
-    Nothing,
+    /// Goes on with another config.
+    Reload(Box<Next>),
+}
+
+/// Another config for a worker.
+pub(crate) struct Next {
+    /// The config.
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// The worker's own sockets of listeners that were not there, by position.
+    pub(crate) listeners: Vec<(usize, std::net::TcpListener)>,
 }
 
 /// One worker's commands, in the order they were sent.

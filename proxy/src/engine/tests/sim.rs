@@ -242,6 +242,7 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
         admin: None,
         access: Default::default(),
         outline: Default::default(),
+        watch_config: false,
         route_ids: vec![0],
         known_routes: Default::default(),
         protocols: vec![Enabled { protocol, codec: codec.clone(), framing: codec, affinity: None }],
