@@ -17,7 +17,7 @@ pub(super) fn run(snapshot: Snapshot) -> Result<ExitCode, StartError> {
     let snapshot = Arc::new(snapshot);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before the first listener is bound, so that no signal finds its default action.
-    let stop = runtime.block_on(async { Stop::new() })?;
+    let mut stop = runtime.block_on(async { Stop::new() })?;
     let proxy = Proxy::start(snapshot.clone())?;
     for (listener, address) in snapshot.listeners.iter().zip(proxy.addresses()) {
         tracing::info!(listener = %listener.name, %address, workers = snapshot.workers, "listening");
@@ -36,10 +36,24 @@ pub(super) fn run(snapshot: Snapshot) -> Result<ExitCode, StartError> {
             () = super::admin::serve(admin, &proxy) => "the end of the admin listener",
         }
     });
-    tracing::info!(signal = name, "stopping: answering what is in flight");
-    proxy.stop();
-    tracing::info!("stopped");
-    Ok(ExitCode::SUCCESS)
+    tracing::info!(signal = name, "stopping: clients are asked to leave; once more stops at once");
+    let (done, stopped) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("stop".into()).spawn(move || {
+        proxy.stop();
+        let _ = done.send(());
+    })?;
+    runtime.block_on(async {
+        tokio::select! {
+            _ = stopped => {
+                tracing::info!("stopped");
+                Ok(ExitCode::SUCCESS)
+            }
+            name = stop.asked() => {
+                tracing::warn!(signal = name, "stopped at once");
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    })
 }
 
 /// The signals that ask a process to end.
@@ -58,7 +72,7 @@ impl Stop {
     }
 
     /// Waits for one; its name.
-    pub(crate) async fn asked(mut self) -> &'static str {
+    pub(crate) async fn asked(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

@@ -41,6 +41,8 @@ pub(super) struct Weather {
     pub(super) drain_at: Option<usize>,
     /// Nothing happens that may cost a client its connection.
     pub(super) calm: bool,
+    /// All are asked to leave, and have as much time as they like.
+    pub(super) manners: bool,
     pub(super) mirrored: bool,
 }
 
@@ -59,6 +61,7 @@ pub(super) fn weather(rng: &mut SmallRng) -> Weather {
         flaps,
         drain_at: (!calm && chance(rng, 20)).then(|| rng.random_range(1..400)),
         calm,
+        manners: false,
         mirrored: false,
     }
 }
