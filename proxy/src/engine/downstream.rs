@@ -45,8 +45,7 @@ impl Engine {
     fn admit(&mut self, listener: usize, peer: Rc<Peer>, stream: bool) -> Option<DownId> {
         let snapshot = self.snapshot.clone();
         let settings = snapshot.listeners.get(listener)?;
-        if (self.is_closed(listener) && !stream)
-            || self.downs.len() >= snapshot.buffers.connections
+        if (self.is_closed(listener) && !stream) || self.downs.len() >= snapshot.buffers.connections
         {
             return None;
         }

@@ -60,9 +60,12 @@ impl Downstream {
         self.leaving.as_ref().is_some_and(|leaving| leaving.last_call <= now)
     }
 
-    /// Whether the next reply tells its client that it ends.
+    /// Whether the reply to all that is in flight tells its client that it ends.
     pub(super) fn ends_with_reply(&self) -> bool {
         self.leaving.as_ref().is_some_and(|leaving| leaving.told == Some(Leave::Reply))
+            // What is behind it would be done and not be answered.
+            && self.in_flight == 1
+            && self.held.is_none()
     }
 
     /// Whether nothing is in flight, half read or half written.
@@ -118,7 +121,11 @@ fn due(down: &mut Downstream, ups: &Slab<Box<Upstream>>, now: u64, quiet: u64) -
         _ if leaving.last_call <= now => (now, Due::LastCall),
         _ if is_quiet => {
             let at = leaving.busy.max(down.last_read).saturating_add(quiet);
-            if at < leaving.last_call { (at, Due::Quiet) } else { (leaving.last_call, Due::LastCall) }
+            if at < leaving.last_call {
+                (at, Due::Quiet)
+            } else {
+                (leaving.last_call, Due::LastCall)
+            }
         }
         _ => {
             leaving.busy = now;

@@ -261,14 +261,16 @@ fn what_belongs_to_a_kept_connection_is_not_refused_while_it_is_set_up() {
 }
 
 #[test]
-fn what_is_not_answered_after_a_last_answer_is_not_refused_either() {
+fn what_is_in_flight_on_a_kept_connection_is_answered_to_its_end() {
     let mut worker = worker(one_connection(&toy::ALONE));
     let client = worker.ask(&(says(1, "H") + &line(2) + &says(3, "E")));
     worker.call_last();
     worker.turn();
-    worker.answer(0, 1);
+    for id in 1..=3 {
+        worker.answer(0, id);
+    }
     worker.pass(1_100);
-    assert_eq!(worker.got(client), gets(1, "."));
+    assert_eq!(worker.got(client), gets(1, "=") + &gets(2, "=") + &gets(3, "="));
     assert!(worker.engine.is_drained() && sums_up(&worker));
 }
 

@@ -331,8 +331,8 @@ fn whoever_is_asked_to_leave_loses_nothing_that_was_done() {
             sum.cut += one.cut;
         }
         println!("{}: {sum:?}", protocol.name);
-        assert!(sum.answered * 2 > sum.asked, "{}: {sum:?}", protocol.name);
-        // It has words of its own, and nobody else is ever told by an end alone.
-        assert!(sum.cut == 0 || protocol.name != "correlated", "{sum:?}");
+        assert!(sum.answered * 3 > sum.asked, "{}: {sum:?}", protocol.name);
+        // What is behind a reply that ends the connection is not even looked at.
+        assert!(sum.cut == 0 || protocol.name == "alone", "{}: {sum:?}", protocol.name);
     }
 }

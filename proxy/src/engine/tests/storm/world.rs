@@ -211,7 +211,8 @@ pub(super) fn client_step(
         engine.broken(client.conn);
         return;
     }
-    if client.told && client.waiting.is_empty() && client.pipe.to_engine.is_empty() {
+    let silent = client.waiting.is_empty() && client.pipe.to_engine.is_empty();
+    if client.told && silent && client.body == 0 {
         // All that it asked is answered: it goes.
         engine.broken(client.conn);
         (client.pipe, client.told) = (Pipe::default(), false);
