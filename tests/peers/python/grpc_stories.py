@@ -423,7 +423,7 @@ def draining(port):
 
 def leaving(port, other):
     """One of two servers says that it goes: no call fails, and those after it go to the other."""
-    options = [*OPTIONS, ("grpc.max_reconnect_backoff_ms", 500)]
+    options = [*OPTIONS, ("grpc.max_reconnect_backoff_ms", 500), ("grpc.default_authority", "calls.test")]
     failures, calls = [], []
     stop = threading.Event()
 
