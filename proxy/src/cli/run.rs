@@ -18,10 +18,7 @@ pub(super) fn run(snapshot: Snapshot) -> Result<ExitCode, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before the first listener is bound, so that no signal finds its default action.
     let stop = runtime.block_on(async { Stop::new() })?;
-    let proxy = Proxy::start(snapshot.clone())?;
-    for (listener, address) in snapshot.listeners.iter().zip(proxy.addresses()) {
-        tracing::info!(listener = %listener.name, %address, workers = snapshot.workers, "listening");
-    }
+    // Before privileges are given up.
     let admin = match snapshot.admin {
         Some(address) => {
             let listener = runtime.block_on(tokio::net::TcpListener::bind(address))?;
@@ -30,6 +27,10 @@ pub(super) fn run(snapshot: Snapshot) -> Result<ExitCode, StartError> {
         }
         None => None,
     };
+    let proxy = Proxy::start(snapshot.clone())?;
+    for (listener, address) in snapshot.listeners.iter().zip(proxy.addresses()) {
+        tracing::info!(listener = %listener.name, %address, workers = snapshot.workers, "listening");
+    }
     let name = runtime.block_on(async {
         tokio::select! {
             name = stop.asked() => name,

@@ -16,6 +16,7 @@ mod health;
 mod limits;
 mod listeners;
 mod matchers;
+mod overload;
 mod reader;
 mod retry;
 mod routes;
@@ -97,6 +98,8 @@ pub fn compile_with(
     let buffers = settings::buffers(&limits);
     let workers = settings::workers(&mut root);
     let admin = settings::admin(&mut root);
+    let overload = overload::read(&mut root);
+    let identity = overload::identity(&mut root);
     let (listeners, enabled) = listeners::read(&mut root, registry);
     let mut interest = Interest::nothing();
     for key in enabled.iter().filter_map(|protocol| protocol.affinity()) {
@@ -114,6 +117,7 @@ pub fn compile_with(
     let routes = routes::read(&mut root, registry, &clusters, &mut sets, &mut interest);
     root.finish(&[
         "workers", "zone", "listener", "cluster", "route", "defaults", "limits", "admin", "access",
+        "overload", "user", "group",
     ]);
 
     if listeners.is_empty() && !source.failed() {
@@ -175,6 +179,8 @@ pub fn compile_with(
         protocols,
         admin,
         access,
+        overload,
+        identity,
     };
     Ok((snapshot, source.finish()))
 }

@@ -39,6 +39,7 @@ impl Engine {
         if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(endpoint)) {
             state.connections += 1;
         }
+        self.pressure.connects = self.pressure.connects.saturating_sub(1);
         Ok(())
     }
 

@@ -13,7 +13,7 @@
 //! connection), [`upstream`]
 //! (replies), [`finish`] (the one place where a request ends), [`flow`] (who is
 //! not read while whom), [`sweep`] (deadlines). Beside it: [`guard`] (who may pass),
-//! [`fault`] and [`pace`] (what goes wrong on purpose).
+//! [`fault`] and [`pace`] (what goes wrong on purpose), [`overload`] (what gives way).
 
 mod balance;
 mod breaker;
@@ -29,6 +29,7 @@ mod guard;
 mod launch;
 mod local;
 mod observe;
+mod overload;
 mod pace;
 mod patience;
 mod peer;
@@ -56,6 +57,7 @@ use crate::policy::retry::Purse;
 use crate::snapshot::Snapshot;
 pub use counters::Counters;
 pub(crate) use dispatch::{effective_lease, may_wait};
+pub use overload::Pressure;
 pub use peer::{Handed, Peer, TlsFacts, Way};
 
 use balance::Chooser;
@@ -169,6 +171,7 @@ pub struct Engine {
     #[expect(clippy::vec_box, reason = "flights hold the boxes")]
     kept: Vec<Box<Kept>>,
     draining: bool,
+    pressure: Pressure,
     counters: Counters,
     tap: Option<Tap>,
 }
@@ -209,6 +212,7 @@ impl Engine {
             mirroring: 0,
             kept: Vec::new(),
             draining: false,
+            pressure: Pressure::default(),
             counters: Counters::default(),
             tap,
             snapshot: Rc::new(snapshot),

@@ -157,6 +157,9 @@ impl Engine {
             }
         }
         let breaker = cluster.breaker.as_ref();
+        if self.pressure.connects == 0 && !cluster.http2 {
+            return Err(self.full(target.cluster, "descriptors"));
+        }
         if state.connections >= cluster.max_connections
             || breaker.is_some_and(|breaker| !breaker.has_room(endpoint))
         {

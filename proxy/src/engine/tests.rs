@@ -7,6 +7,7 @@
 mod balance;
 mod between;
 mod guard;
+mod overload;
 mod sim;
 mod slow;
 mod storm;

@@ -11,6 +11,7 @@
 pub(crate) mod dial;
 mod greet;
 pub(crate) mod inbox;
+mod overload;
 mod ready;
 mod sockets;
 mod turn;
@@ -29,6 +30,8 @@ use tokio::sync::Notify;
 use crate::engine::{Counters, Tap};
 use crate::guard::Audit;
 use crate::health::watch::Watch;
+use crate::overload::{Overload, memory};
+use crate::privileges::{self, PrivilegeError};
 use crate::snapshot::Snapshot;
 
 /// Pending connections of a listening socket; the kernel caps it at `somaxconn`.
@@ -55,6 +58,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The process cannot become who the config says.
+    #[error("{0}")]
+    Privileges(#[from] PrivilegeError),
     /// A worker thread or its runtime could not be made.
     #[error("cannot start a worker: {0}")]
     Worker(#[from] io::Error),
@@ -118,6 +124,9 @@ pub struct Proxy {
     audit: Option<JoinHandle<()>>,
     snapshot: Arc<Snapshot>,
     began: tokio::time::Instant,
+    overload: Arc<Overload>,
+    /// Looks at the memory for as long as the proxy is there.
+    _memory: memory::Watch,
     /// Checks endpoints for as long as the proxy is there.
     _watch: Option<Watch>,
 }
@@ -136,6 +145,7 @@ impl Proxy {
     /// # Errors
     /// As [`Proxy::start`].
     pub fn start_tapped(snapshot: Arc<Snapshot>, tap: Option<Tap>) -> Result<Self, StartError> {
+        let limit = privileges::raise_descriptors();
         let mut addresses: Vec<SocketAddr> = Vec::new();
         let mut sockets: Vec<Vec<std::net::TcpListener>> = Vec::new();
         for worker in 0..snapshot.workers.max(1) {
@@ -156,7 +166,6 @@ impl Proxy {
             }
             sockets.push(own);
         }
-        crate::tls::watch::watch(&snapshot)?;
         let stop = Arc::new(Stop::default());
         let began = tokio::time::Instant::now();
         let (sink, audit) = match &snapshot.access.audit {
@@ -168,6 +177,11 @@ impl Proxy {
             }
             Audit::Log | Audit::Off => (None, None),
         };
+        // All that root is needed for is open, and nobody was served yet.
+        snapshot.identity.assume()?;
+        crate::tls::watch::watch(&snapshot)?;
+        let overload = Arc::new(Overload::default());
+        overload.apply(&snapshot.overload, spare_descriptors(limit, &snapshot));
         let mut proxy = Self {
             addresses,
             workers: Vec::new(),
@@ -176,6 +190,8 @@ impl Proxy {
             audit,
             snapshot: snapshot.clone(),
             began,
+            _memory: memory::Watch::start(overload.clone())?,
+            overload,
             _watch: crate::health::watch::watch(&snapshot, began)?,
         };
         for (at, own) in sockets.into_iter().enumerate() {
@@ -183,6 +199,7 @@ impl Proxy {
             proxy.boards.push(board.clone());
             let (snapshot, stop, tap) = (snapshot.clone(), proxy.stop.clone(), tap.clone());
             let sink = sink.clone();
+            let overload = proxy.overload.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let seed = rand::RngCore::next_u64(
                 &mut <rand::rngs::SmallRng as rand::SeedableRng>::from_os_rng(),
@@ -194,7 +211,9 @@ impl Proxy {
                     tasks.block_on(
                         &runtime,
                         tokio::task::unconstrained(async move {
-                            match turn::Worker::new(snapshot, own, seed, tap, board, stop, began) {
+                            match turn::Worker::new(
+                                snapshot, own, seed, tap, board, stop, began, overload,
+                            ) {
                                 Ok(mut worker) => {
                                     if let Some(sink) = sink {
                                         worker.audit_to(sink);
@@ -219,6 +238,11 @@ impl Proxy {
     /// What it runs.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
+    }
+
+    /// How near the process is to what it may use.
+    pub fn overload(&self) -> &Overload {
+        &self.overload
     }
 
     /// The engines' clock: ms since it started.
@@ -266,6 +290,19 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.ask_to_stop();
     }
+}
+
+/// How many descriptors are left for connections; all that is to stay open is.
+fn spare_descriptors(limit: usize, snapshot: &Snapshot) -> usize {
+    let checked = snapshot.clusters.iter().filter(|cluster| cluster.checks.is_some());
+    let checks = checked.map(|cluster| cluster.endpoints.len()).sum();
+    let spare = privileges::spare_descriptors(limit, snapshot.workers.max(1), checks);
+    if let Some(wanted) = snapshot.overload.descriptors
+        && wanted > spare
+    {
+        tracing::warn!(wanted, spare, limit, "fewer descriptors than the config says");
+    }
+    spare
 }
 
 fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -20,6 +21,7 @@ use tokio::time::{Instant, Sleep};
 use super::dial::dial;
 use super::greet::{Greeted, greet, greets};
 use super::inbox::{Arrival, Inbox};
+use super::overload::Load;
 use super::ready::{Ready, ReadyList, Signal};
 use super::sockets::{Got, Sockets};
 use super::wire::{Rewound, Wire};
@@ -27,7 +29,9 @@ use super::{Board, Stop};
 use crate::audit::Sink;
 use crate::engine::state::{ConnId, UpId};
 use crate::engine::{Action, Engine, Peer, Tap, Way};
-use crate::snapshot::Snapshot;
+use crate::overload::Overload;
+use crate::overload::sources::Admission;
+use crate::snapshot::{ProxyHeader, Snapshot};
 use crate::streams::{client, pipe, server};
 
 /// Bytes read from one connection in one turn, at most; so a busy one does not
@@ -45,13 +49,13 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// A worker: its engine, its sockets, its clock. One future; each poll is one turn.
 pub(super) struct Worker {
-    engine: Engine,
-    sockets: Sockets,
-    listeners: Vec<(TcpListener, Arc<Signal>, Waker)>,
+    pub(super) engine: Engine,
+    pub(super) sockets: Sockets,
+    pub(super) listeners: Vec<(TcpListener, Arc<Signal>, Waker)>,
     list: Arc<ReadyList>,
     ready: Vec<Ready>,
     /// To be looked at in the next turn although nothing will wake them.
-    again: Vec<Ready>,
+    pub(super) again: Vec<Ready>,
     scratch: Box<[u8]>,
     began: Instant,
     alarm: Pin<Box<Sleep>>,
@@ -67,11 +71,13 @@ pub(super) struct Worker {
     inbox: Rc<Inbox>,
     arrivals: Vec<Arrival>,
     /// Clients that are being greeted.
-    greeting: Rc<Cell<usize>>,
+    pub(super) greeting: Rc<Cell<usize>>,
     /// Endpoints that are being reached, by tasks.
-    dials: HashMap<UpId, AbortHandle>,
-    streams: server::Shared,
-    sessions: client::AllSessions,
+    pub(super) dials: HashMap<UpId, AbortHandle>,
+    pub(super) streams: server::Shared,
+    pub(super) sessions: client::AllSessions,
+    /// What the process runs out of.
+    pub(super) load: Load,
 }
 
 impl Worker {
@@ -83,6 +89,7 @@ impl Worker {
         board: Arc<Board>,
         stop: Arc<Stop>,
         began: Instant,
+        overload: Arc<Overload>,
     ) -> io::Result<Self> {
         let list = Arc::new(ReadyList::default());
         let listeners = listeners
@@ -101,6 +108,7 @@ impl Worker {
             inbox: inbox.clone(),
             draining: Rc::new((Cell::new(false), Notify::new())),
             open: Rc::default(),
+            relief: Rc::new((Cell::new(0), Notify::new())),
             head: snapshot.limits.head,
             idle: snapshot.timeouts.idle,
             read: snapshot.timeouts.read,
@@ -110,6 +118,7 @@ impl Worker {
             engine: Engine::new(snapshot.clone(), seed, tap),
             sockets: Sockets::default(),
             listeners,
+            load: Load::new(overload, &list),
             list,
             ready: Vec::new(),
             again,
@@ -140,12 +149,16 @@ impl Worker {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         self.micros() / 1000
     }
 
     fn accept(&mut self, at: usize) {
         for _ in 0..ACCEPTS {
+            if !self.may_accept() {
+                // They wait in the kernel until `feel_load` lists the listeners again.
+                return;
+            }
             let Some((listener, signal, waker)) = self.listeners.get(at) else { return };
             signal.seen();
             match listener.poll_accept(&mut Context::from_waker(waker)) {
@@ -172,9 +185,21 @@ impl Worker {
     /// Takes a connection in, or first has a task peel off what comes before its messages.
     fn welcome(&mut self, at: usize, stream: TcpStream, source: SocketAddr) {
         let Some(listener) = self.snapshot.listeners.get(at) else { return };
+        // Where a PROXY header may name it, the source is not known yet.
+        let known = listener.proxy_protocol == ProxyHeader::None;
+        let admitted = if known {
+            self.load.overload().admit(&self.snapshot.overload, source.ip())
+        } else {
+            Some(Admission::default())
+        };
+        let Some(admission) = admitted else {
+            // A reset leaves nothing behind in the kernel. Where that fails it is closed.
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            return;
+        };
         if !greets(listener) {
             let local = stream.local_addr().unwrap_or(listener.address);
-            let peer = Rc::new(Peer::plain(source, local));
+            let peer = Rc::new(Peer { admission, ..Peer::plain(source, local) });
             self.take_in(at, Wire::Tcp(stream), &[], peer);
             return;
         }
@@ -184,9 +209,14 @@ impl Worker {
         self.greeting.set(self.greeting.get() + 1);
         let (snapshot, inbox) = (self.snapshot.clone(), self.inbox.clone());
         let greeting = self.greeting.clone();
+        let overload = self.load.overload().clone();
         tokio::task::spawn_local(async move {
             if let Some(settings) = snapshot.listeners.get(at) {
-                match greet(stream, source, settings, snapshot.timeouts.read).await {
+                let admit = |source| match known {
+                    true => Some(admission),
+                    false => overload.admit(&snapshot.overload, source),
+                };
+                match greet(stream, source, settings, snapshot.timeouts.read, admit).await {
                     Ok(Greeted { wire, bytes, peer }) => {
                         inbox.push(Arrival::Down { listener: at, wire, bytes, peer });
                     }
@@ -418,11 +448,14 @@ impl Worker {
         }
     }
 
+    /// When to turn again though nothing happens, ms.
+    fn wanted(&self) -> u64 {
+        let until = self.drain_until.unwrap_or(u64::MAX);
+        self.engine.next_deadline().min(until).min(self.load.next_look())
+    }
+
     fn set_alarm(&mut self, context: &mut Context<'_>) {
-        let wanted = match self.drain_until {
-            Some(until) => self.engine.next_deadline().min(until),
-            None => self.engine.next_deadline(),
-        };
+        let wanted = self.wanted();
         // An alarm that rings early costs one empty turn; it is only moved forward.
         if wanted < self.alarm_at {
             self.alarm_at = wanted.div_ceil(GRAIN) * GRAIN;
@@ -430,7 +463,7 @@ impl Worker {
         }
         while self.alarm_at != u64::MAX && self.alarm.as_mut().poll(context).is_ready() {
             self.alarm_at = u64::MAX;
-            let wanted = self.engine.next_deadline().min(self.drain_until.unwrap_or(u64::MAX));
+            let wanted = self.wanted();
             if wanted != u64::MAX {
                 let now = self.now();
                 self.alarm_at = wanted.max(now + 1).div_ceil(GRAIN) * GRAIN;
@@ -449,6 +482,7 @@ impl Future for Worker {
         worker.list.take(&mut ready, context.waker());
         ready.append(&mut worker.again);
         worker.engine.tick(worker.micros());
+        worker.feel_load();
         for what in ready.drain(..) {
             match what {
                 Ready::Conn(conn) => worker.look_at(conn),
@@ -474,6 +508,7 @@ impl Future for Worker {
         worker.hand_over();
         worker.engine.flush(&mut worker.sockets);
         worker.act();
+        worker.account();
         worker.board.publish(
             &worker.engine.counters(),
             worker.engine.downstreams(),

@@ -16,7 +16,7 @@ use rand::{Rng, SeedableRng};
 use super::toy::{self, Toy};
 use crate::breaker::Breaker;
 use crate::engine::state::ConnId;
-use crate::engine::{Action, Engine};
+use crate::engine::{Action, Engine, Pressure};
 use crate::snapshot::Snapshot;
 use config::{Weather, chance, config, weather};
 use world::{Client, Pipe, Server, World, accept, client_step, script, server_step};
@@ -84,6 +84,7 @@ fn storm(protocol: &'static Toy, seed: u64) -> Sum {
         )
     };
     let mut now = 1_000;
+    let mut pressure = Pressure::default();
     for round in 0.. {
         assert!(round < 30_000, "a request never ended: {}", says(&world, &engine));
         now += if chance(&mut rng, 2) { rng.random_range(0..200) } else { rng.random_range(0..4) };
@@ -104,6 +105,16 @@ fn storm(protocol: &'static Toy, seed: u64) -> Sum {
                 _ => health.eject(now + rng.random_range(1..300)),
             }
         }
+        if weather.presses > 0 && rng.random_ratio(weather.presses, 1000) {
+            let connects = if chance(&mut rng, 30) { rng.random_range(0..2) } else { usize::MAX };
+            pressure = Pressure { shed: chance(&mut rng, 30), connects };
+            engine.trim();
+            if !weather.calm {
+                // What a client asks at that moment is cut with its connection.
+                engine.relieve(rng.random_range(1..3));
+            }
+        }
+        engine.press(pressure);
         if weather.drain_at == Some(round) {
             engine.drain();
         }

@@ -42,6 +42,8 @@ pub(super) struct Weather {
     /// Nothing happens that may cost a client its connection.
     pub(super) calm: bool,
     pub(super) mirrored: bool,
+    /// Per mille of rounds in which the process runs out of something, or does no more.
+    pub(super) presses: u32,
 }
 
 pub(super) fn weather(rng: &mut SmallRng) -> Weather {
@@ -60,6 +62,7 @@ pub(super) fn weather(rng: &mut SmallRng) -> Weather {
         drain_at: (!calm && chance(rng, 20)).then(|| rng.random_range(1..400)),
         calm,
         mirrored: false,
+        presses: if chance(rng, 30) { 50 } else { 0 },
     }
 }
 
