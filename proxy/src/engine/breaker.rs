@@ -39,7 +39,7 @@ impl Engine {
         if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(endpoint)) {
             state.connections += 1;
         }
-        self.pressure.connects = self.pressure.connects.saturating_sub(1);
+        self.pressure.took(snapshot.clusters.get(cluster));
         Ok(())
     }
 
@@ -50,6 +50,7 @@ impl Engine {
         };
         if state.connections > 0 {
             state.connections -= 1;
+            self.pressure.gave(self.snapshot.clusters.get(cluster));
             if let Some(breaker) = breaker_of(&self.snapshot, cluster) {
                 breaker.give_connections(endpoint, 1);
             }

@@ -5,6 +5,7 @@ use polyport_codecs::{Fault, Head};
 
 use super::Engine;
 use super::state::{DownId, DownState, Downstream, UpId, UpMode, UpPhase};
+use crate::snapshot::Cluster;
 
 /// A connection on which something came within this time (ms) is not idle.
 const LATELY: u64 = 1_000;
@@ -21,6 +22,27 @@ pub struct Pressure {
 impl Default for Pressure {
     fn default() -> Self {
         Self { shed: false, connects: usize::MAX }
+    }
+}
+
+impl Pressure {
+    /// Whether no connection to this cluster may be opened.
+    pub(super) fn lacks_descriptors(&self, cluster: &Cluster) -> bool {
+        self.connects == 0 && !cluster.http2
+    }
+
+    /// A connection to this cluster is to be opened. Streams take no descriptor.
+    pub(super) fn took(&mut self, cluster: Option<&Cluster>) {
+        if cluster.is_some_and(|cluster| !cluster.http2) {
+            self.connects = self.connects.saturating_sub(1);
+        }
+    }
+
+    /// One is to be closed.
+    pub(super) fn gave(&mut self, cluster: Option<&Cluster>) {
+        if cluster.is_some_and(|cluster| !cluster.http2) {
+            self.connects = self.connects.saturating_add(1);
+        }
     }
 }
 

@@ -157,10 +157,8 @@ impl Engine {
             }
         }
         let breaker = cluster.breaker.as_ref();
-        if self.pressure.connects == 0 && !cluster.http2 {
-            return Err(self.full(target.cluster, "descriptors"));
-        }
         if state.connections >= cluster.max_connections
+            || self.pressure.lacks_descriptors(cluster)
             || breaker.is_some_and(|breaker| !breaker.has_room(endpoint))
         {
             // One that waits for another client's next request must go.

@@ -202,6 +202,8 @@ impl Overload {
         let before = Level::of(self.descriptor_level.load(Ordering::Relaxed));
         let level = match most {
             0 => Level::Calm,
+            // Requests need at least one for an endpoint's connection.
+            _ if open + 1 >= most => Level::StopAccepting,
             // A request that is refused gives back no descriptor.
             _ => self.thresholds.level(open as u64, most as u64, before).min(Level::StopAccepting),
         };

@@ -98,15 +98,26 @@ fn new_requests_are_refused_and_those_in_flight_answered() {
 }
 
 #[test]
-fn no_more_connections_are_opened_than_there_are_descriptors() {
+fn requests_wait_where_no_descriptor_is_left_for_their_connection() {
     let (mut engine, mut wires) = (engine(), Wires::default());
     engine.press(Pressure { shed: false, connects: 2 });
-    for id in 1..=3 {
-        let conn = client(&mut engine);
-        ask(&mut engine, &mut wires, conn, id);
-        assert_eq!(wires.to(conn).contains("Overloaded"), id == 3, "{id}: {:?}", wires.to(conn));
-    }
-    assert_eq!((engine.upstreams(), engine.counters().overloaded), (2, 1));
+    let clients: Vec<ConnId> = (1..=3)
+        .map(|id| {
+            let conn = client(&mut engine);
+            ask(&mut engine, &mut wires, conn, id);
+            conn
+        })
+        .collect();
+    assert_eq!((engine.upstreams(), engine.in_flight(), engine.pending()), (2, 2, 1));
+    let more = actions(&mut engine);
+    assert_eq!(more.iter().filter(|action| matches!(action, Action::Connect(..))).count(), 2);
+    // The end of one makes room for the one that waits, where it is to another endpoint too.
+    engine.broken(clients[0]);
+    engine.broken(clients[1]);
+    engine.tick(10_300_000);
+    engine.expire();
+    engine.flush(&mut wires);
+    assert_eq!((engine.in_flight(), engine.pending()), (1, 0));
 }
 
 #[test]
