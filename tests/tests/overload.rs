@@ -148,10 +148,35 @@ fn thrift_call() -> Vec<u8> {
 
 /// A client that asks again and again, so that it is never idle.
 struct Asker {
-    raw: Raw,
-    request: Vec<u8>,
-    /// Whether the next reply is a refusal.
-    refused: fn(&mut Raw) -> bool,
+    refused: Arc<AtomicU64>,
+    served: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Asker {
+    /// `is_refused` reads a reply, and says whether it is a refusal.
+    fn start(address: SocketAddr, request: Vec<u8>, is_refused: fn(&mut Raw) -> bool) -> Self {
+        let counts: [Arc<AtomicU64>; 2] = Default::default();
+        let stop = Arc::new(AtomicBool::new(false));
+        let ([refused, served], stopped) = (counts.clone(), stop.clone());
+        let mut raw = Raw::connect(address);
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                raw.send(&request);
+                let count = if is_refused(&mut raw) { &refused } else { &served };
+                count.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let [refused, served] = counts;
+        Self { refused, served, stop, thread: Some(thread) }
+    }
+
+    fn stop(mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().expect("a thread").join().expect("every reply is one of the two");
+    }
 }
 
 #[test]
@@ -167,7 +192,7 @@ fn without_memory_requests_are_refused_in_their_protocols_words_and_all_is_well_
         .cluster("web", web.address, "")
         .cluster("redis", redis.address, "")
         .cluster("dubbo", dubbo.address, "")
-        .cluster("thrift", thrift.wires[0].1, "")
+        .cluster("thrift", thrift.address(), "")
         .route("endless", "path = \"/endless\"", "endless", "")
         .route("web", "protocol = \"http\"", "web", "")
         .route("redis", "protocol = \"redis\"", "redis", "")
@@ -177,19 +202,18 @@ fn without_memory_requests_are_refused_in_their_protocols_words_and_all_is_well_
         .section("[defaults]\nwrite-timeout = \"10m\"\nstream-timeout = \"10m\"")
         .start();
     let address = proxy.address("http");
-    let asker = |request: Vec<u8>, refused| Asker { raw: Raw::connect(address), request, refused };
-    let mut askers = [
-        asker(GET.into(), |raw| {
+    let askers = [
+        Asker::start(address, GET.into(), |raw| {
             let (head, _) = raw.http_response();
             assert!(head.starts_with("HTTP/1.1 200") || head.starts_with("HTTP/1.1 503"), "{head}");
             head.starts_with("HTTP/1.1 503")
         }),
-        asker(b"INCR asked\r\n".into(), |raw| {
+        Asker::start(address, b"INCR asked\r\n".into(), |raw| {
             let line = raw.until("\r\n");
             assert!(line.starts_with(':') || line.starts_with("-BUSY "), "{line}");
             line.starts_with('-')
         }),
-        asker(dubbo_call(), |raw| {
+        Asker::start(address, dubbo_call(), |raw| {
             let mut message = raw.bytes(16);
             let len = u32::from_be_bytes(message[12..].try_into().expect("four bytes"));
             message.extend(raw.bytes(len as usize));
@@ -199,37 +223,43 @@ fn without_memory_requests_are_refused_in_their_protocols_words_and_all_is_well_
                 other => panic!("status {other}"),
             }
         }),
-        asker(thrift_call(), |raw| {
+        Asker::start(address, thrift_call(), |raw| {
             let frame = raw.frame();
-            // An exception either way: the server has no such method.
-            assert_eq!(&frame[4..8], [0x80, 1, 0, 3]);
-            String::from_utf8_lossy(&frame).contains("overloaded")
+            // A reply, or an exception.
+            assert!(matches!(frame[4..8], [0x80, 1, 0, 2 | 3]), "{frame:x?}");
+            frame[7] == 3 && String::from_utf8_lossy(&frame).contains("overloaded")
         }),
     ];
-    let mut ask = move |refused: bool| {
-        for asker in &mut askers {
-            asker.raw.send(&asker.request);
-            if (asker.refused)(&mut asker.raw) != refused {
-                return false;
-            }
-        }
-        true
+    let all = |count: fn(&Asker) -> &AtomicU64| {
+        let before: Vec<u64> =
+            askers.iter().map(|asker| count(asker).load(Ordering::Relaxed)).collect();
+        until("an answer of that sort to every protocol", || {
+            let ended = askers.iter().any(|a| a.thread.as_ref().is_some_and(|t| t.is_finished()));
+            assert!(!ended, "a client was cut");
+            let now = askers.iter().map(|asker| count(asker).load(Ordering::Relaxed));
+            now.zip(&before).all(|(now, before)| now > *before)
+        });
     };
-    assert!(ask(false), "all are served");
+    all(|asker| &asker.served);
+    let none = |asker: &Asker| asker.refused.load(Ordering::Relaxed) == 0;
+    assert!(askers.iter().all(none), "calm refuses nothing");
 
     let slow: Vec<Raw> =
         (0..60).map(|_| Raw::say(address, "GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
-    until("every protocol refuses", || ask(true));
+    all(|asker| &asker.refused);
     assert!(figure(admin, "requests_shed_total") >= 4);
-    assert_eq!(figure(admin, "overload_level"), 3);
+    until("the last step", || figure(admin, "overload_level") == 3);
     // A new one waits in the kernel for its turn.
     let mut new = Raw::say(address, GET);
     new.assert_silent(Duration::from_millis(300));
 
     drop(slow);
     assert!(new.http_response().0.starts_with("HTTP/1.1 "));
-    until("every protocol is served", || ask(false));
     until("calm", || figure(admin, "overload_level") == 0);
+    all(|asker| &asker.served);
+    for asker in askers {
+        asker.stop();
+    }
     proxy.assert_alive();
 }
 

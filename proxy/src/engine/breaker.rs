@@ -39,7 +39,7 @@ impl Engine {
         if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(endpoint)) {
             state.connections += 1;
         }
-        self.pressure.took(snapshot.clusters.get(cluster));
+        self.take_descriptor(cluster);
         Ok(())
     }
 
@@ -50,10 +50,10 @@ impl Engine {
         };
         if state.connections > 0 {
             state.connections -= 1;
-            self.pressure.gave(self.snapshot.clusters.get(cluster));
             if let Some(breaker) = breaker_of(&self.snapshot, cluster) {
                 breaker.give_connections(endpoint, 1);
             }
+            self.give_descriptor(cluster);
         }
         self.freed(cluster, endpoint);
     }
@@ -72,6 +72,7 @@ impl Engine {
         if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(to)) {
             state.connections += 1;
         }
+        self.take_descriptor(cluster);
         if let Some(breaker) = breaker_of(&self.snapshot, cluster) {
             breaker.cluster.connections.add(1);
             if let Some(counts) = breaker.endpoints.get(to) {

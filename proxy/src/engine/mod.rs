@@ -172,6 +172,8 @@ pub struct Engine {
     kept: Vec<Box<Kept>>,
     draining: bool,
     pressure: Pressure,
+    /// Of connections to endpoints, open or about to be.
+    up_descriptors: usize,
     counters: Counters,
     tap: Option<Tap>,
 }
@@ -213,6 +215,7 @@ impl Engine {
             kept: Vec::new(),
             draining: false,
             pressure: Pressure::default(),
+            up_descriptors: 0,
             counters: Counters::default(),
             tap,
             snapshot: Rc::new(snapshot),

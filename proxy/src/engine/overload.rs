@@ -30,20 +30,6 @@ impl Pressure {
     pub(super) fn lacks_descriptors(&self, cluster: &Cluster) -> bool {
         self.connects == 0 && !cluster.http2
     }
-
-    /// A connection to this cluster is to be opened. Streams take no descriptor.
-    pub(super) fn took(&mut self, cluster: Option<&Cluster>) {
-        if cluster.is_some_and(|cluster| !cluster.http2) {
-            self.connects = self.connects.saturating_sub(1);
-        }
-    }
-
-    /// One is to be closed.
-    pub(super) fn gave(&mut self, cluster: Option<&Cluster>) {
-        if cluster.is_some_and(|cluster| !cluster.http2) {
-            self.connects = self.connects.saturating_add(1);
-        }
-    }
 }
 
 impl Downstream {
@@ -66,6 +52,27 @@ impl Engine {
     /// Says how the process fares.
     pub fn press(&mut self, pressure: Pressure) {
         self.pressure = pressure;
+    }
+
+    /// Descriptors that connections to endpoints have, or are about to have.
+    pub fn up_descriptors(&self) -> usize {
+        self.up_descriptors
+    }
+
+    /// A connection to this cluster is to be opened. Streams take no descriptor.
+    pub(super) fn take_descriptor(&mut self, cluster: usize) {
+        if self.snapshot.clusters.get(cluster).is_some_and(|cluster| !cluster.http2) {
+            self.up_descriptors += 1;
+            self.pressure.connects = self.pressure.connects.saturating_sub(1);
+        }
+    }
+
+    /// One is to be closed.
+    pub(super) fn give_descriptor(&mut self, cluster: usize) {
+        if self.snapshot.clusters.get(cluster).is_some_and(|cluster| !cluster.http2) {
+            self.up_descriptors = self.up_descriptors.saturating_sub(1);
+            self.pressure.connects = self.pressure.connects.saturating_add(1);
+        }
     }
 
     /// Refuses a request that the process has no memory for.

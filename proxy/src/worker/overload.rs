@@ -62,7 +62,7 @@ impl Worker {
         let sessions =
             self.sessions.borrow().values().map(|sessions| sessions.open()).sum::<usize>();
         let clients = self.sockets.open() + self.greeting.get() + self.streams.open.get();
-        let open = clients + self.dials.len() + sessions;
+        let open = clients + self.engine.up_descriptors() + sessions;
         self.load.overload.count(self.load.open, open);
         self.load.open = open;
     }
@@ -70,19 +70,25 @@ impl Worker {
     /// Whether a listener may be asked for one more connection.
     pub(super) fn may_accept(&mut self) -> bool {
         self.account();
-        self.load.paused = self.load.overload.level() >= Level::StopAccepting;
+        let level = self.press();
+        self.load.paused = level >= Level::StopAccepting;
         if self.load.paused {
             self.load.look = self.load.look.min(self.now() + LOOK);
         }
         !self.load.paused
     }
 
-    /// Does what the level asks; at the begin of a turn.
-    pub(super) fn feel_load(&mut self) {
-        self.load.signal.seen();
+    fn press(&mut self) -> Level {
         let level = self.load.overload.level();
         let connects = self.load.overload.spare();
         self.engine.press(Pressure { shed: level == Level::Shed, connects });
+        level
+    }
+
+    /// Does what the level asks; at the begin of a turn.
+    pub(super) fn feel_load(&mut self) {
+        self.load.signal.seen();
+        let level = self.press();
         if self.load.paused && level < Level::StopAccepting {
             self.load.paused = false;
             self.again.extend((0..self.listeners.len()).map(Ready::Listener));

@@ -48,7 +48,7 @@ pub(super) enum Got {
 pub(super) struct Sockets {
     downs: Vec<Option<Socket>>,
     ups: Vec<Option<Socket>>,
-    /// How many of them have a descriptor of their own.
+    /// How many clients' have a descriptor of their own.
     open: usize,
 }
 
@@ -60,7 +60,7 @@ impl Sockets {
         }
     }
 
-    /// How many descriptors they have.
+    /// How many descriptors clients' connections have.
     pub(super) fn open(&self) -> usize {
         self.open
     }
@@ -86,7 +86,7 @@ impl Sockets {
         if table.len() <= index {
             table.resize_with(index + 1, || None);
         }
-        let own = wire.tcp().is_some();
+        let own = is_own(conn, &wire);
         if let Some(place) = table.get_mut(index) {
             *place = Some(Socket {
                 conn,
@@ -110,7 +110,7 @@ impl Sockets {
     fn clear(&mut self, conn: ConnId) {
         let (table, index) = self.table(conn);
         let socket = table.get_mut(index).and_then(Option::take);
-        let own = socket.as_ref().is_some_and(|socket| socket.wire.tcp().is_some());
+        let own = socket.as_ref().is_some_and(|socket| is_own(conn, &socket.wire));
         self.open -= usize::from(own);
         if let Some(socket) = socket
             && socket.unflushed
@@ -128,9 +128,14 @@ impl Sockets {
         let (table, index) = self.table(conn);
         let place = table.get_mut(index)?;
         let wire = place.take_if(|socket| socket.conn == conn)?.wire;
-        self.open -= usize::from(wire.tcp().is_some());
+        self.open -= usize::from(is_own(conn, &wire));
         Some(wire)
     }
+}
+
+/// Whether it is a client's and no stream.
+fn is_own(conn: ConnId, wire: &Wire) -> bool {
+    matches!(conn, ConnId::Down(_)) && wire.tcp().is_some()
 }
 
 impl Socket {

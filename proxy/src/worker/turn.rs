@@ -73,7 +73,7 @@ pub(super) struct Worker {
     /// Clients that are being greeted.
     pub(super) greeting: Rc<Cell<usize>>,
     /// Endpoints that are being reached, by tasks.
-    pub(super) dials: HashMap<UpId, AbortHandle>,
+    dials: HashMap<UpId, AbortHandle>,
     pub(super) streams: server::Shared,
     pub(super) sessions: client::AllSessions,
     /// What the process runs out of.

@@ -238,6 +238,7 @@ fn books(engine: Engine, snapshot: &Snapshot, world: &World, weather: Weather, a
     }
     let profiled: usize = engine.profiles.iter().map(|profile| profile.downs + profile.ups).sum();
     assert_eq!(profiled, engine.upstreams(), "{about}");
+    assert_eq!(engine.up_descriptors(), engine.upstreams(), "{about}");
     let ended = counters.answered + counters.faults + counters.abandoned + counters.oneways;
     assert_eq!(counters.requests, ended, "{about}");
     for (cluster, breaker) in snapshot.clusters.iter().map(|c| &c.breaker).enumerate() {
