@@ -52,10 +52,18 @@ fn from(source: [u8; 4], to: SocketAddr) -> TcpStream {
 
 /// Whether a request on it is answered; false where the connection is refused.
 fn served(stream: &mut TcpStream) -> bool {
-    let mut got = [0; 12];
-    stream.write_all(GET.as_bytes()).is_ok()
-        && stream.read_exact(&mut got).is_ok()
-        && got.starts_with(b"HTTP/1.1 200")
+    let mut got = Vec::new();
+    let mut chunk = [0; 1024];
+    if stream.write_all(GET.as_bytes()).is_err() {
+        return false;
+    }
+    while !got.ends_with(b"slow") {
+        match stream.read(&mut chunk) {
+            Ok(len @ 1..) => got.extend_from_slice(&chunk[..len]),
+            _ => return false,
+        }
+    }
+    got.starts_with(b"HTTP/1.1 200")
 }
 
 #[test]
@@ -331,7 +339,8 @@ fn a_stream_s_connection_counts_once_and_tls_is_refused_before_its_handshake() {
     }
     let authority = Authority::new();
     let certificate = authority.server("edge.test");
-    let (proxy, admin, _server) = three("", &certificate.toml());
+    let (proxy, admin, _server) =
+        three("", &format!("tls = {{ certificates = [{{ {} }}] }}", certificate.toml()));
     let address = proxy.address("http");
     let url = format!("https://edge.test:{}/slow?ms=5", address.port());
     let resolve = format!("edge.test:{}:{}", address.port(), address.ip());

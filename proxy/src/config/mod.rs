@@ -7,6 +7,7 @@
 
 mod access;
 mod balance;
+mod blot;
 mod breaker;
 mod clusters;
 mod diagnostic;

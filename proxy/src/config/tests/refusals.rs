@@ -396,3 +396,20 @@ fn overload_s_steps_have_an_order_and_networks_a_form() {
     }
     assert_eq!(wrong("[overload]\nper-source = 3\ntrusted = [\"10.0.0.1\", \"::1/64\"]"), "");
 }
+
+#[test]
+fn findings_tell_no_secret() {
+    let lines = [
+        "request = { set = { \"header.authorization\" = \"Bearer hunter2{\" } }",
+        "request = { set = { \"header.x-token\" = \"hunter2\", \"nonsense\" = \"hunter2\" } }",
+        "password = \"hunter2\"",
+        "password = \"hunter2",
+        "secret = hunter2",
+    ];
+    for line in lines {
+        let text =
+            format!("{HEAD}[[route]]\nmatch = {{ protocol = \"http\" }}\nto = \"a\"\n{line}");
+        let said = errors(&text).join("\n");
+        assert!(!said.is_empty() && !said.contains("hunter2"), "{said}");
+    }
+}
