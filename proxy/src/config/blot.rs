@@ -19,7 +19,7 @@ const SHORT: usize = 3;
 
 /// The line with its values blotted out, and what they were, where one of its words tells
 /// that they may be secret. Keys stay, quoted ones too.
-pub(super) fn blot(line: &str) -> (String, Vec<String>) {
+pub(crate) fn blot(line: &str) -> (String, Vec<String>) {
     let lower = line.to_lowercase().replace('_', "-");
     if !TELLING.iter().any(|word| lower.contains(word)) {
         return (line.to_owned(), Vec::new());

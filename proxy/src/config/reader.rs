@@ -6,7 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::blot::blot;
+use super::blot;
 use super::diagnostic::{Diagnostic, Severity, suggest};
 
 /// A value that knows where it stands.

@@ -67,6 +67,14 @@ impl Engine {
         }
     }
 
+    /// Counts anew, as other clusters may carry streams now: what is closed later is taken
+    /// for what the config says by then.
+    pub(super) fn recount_descriptors(&mut self) {
+        let snapshot = self.snapshot.clone();
+        let own = |cluster: usize| snapshot.clusters.get(cluster).is_some_and(|c| !c.http2);
+        self.up_descriptors = self.ups.iter().filter(|(_, up)| own(up.cluster)).count();
+    }
+
     /// One is to be closed.
     pub(super) fn give_descriptor(&mut self, cluster: usize) {
         if self.snapshot.clusters.get(cluster).is_some_and(|cluster| !cluster.http2) {

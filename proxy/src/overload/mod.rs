@@ -127,6 +127,8 @@ pub struct Overload {
     open: AtomicUsize,
     /// As many of them as there may be; 0: any number.
     descriptors: AtomicUsize,
+    /// As many as the system has for connections.
+    system: AtomicUsize,
     /// Bytes; 0: no bound.
     memory: AtomicU64,
     /// What the memory's level was taken from, bytes.
@@ -142,10 +144,21 @@ pub struct Overload {
 }
 
 impl Overload {
-    /// Takes up what a config says; `spare` descriptors are there for connections. What
-    /// is counted stays.
-    pub fn apply(&self, settings: &Settings, spare: usize) {
+    /// Begins; the system has `spare` descriptors for connections.
+    pub fn start(&self, settings: &Settings, spare: usize) {
+        self.system.store(spare, Ordering::Relaxed);
+        self.apply(settings);
+    }
+
+    /// Takes up what a config says. What is counted stays.
+    pub fn apply(&self, settings: &Settings) {
         self.thresholds.set(settings);
+        let spare = self.system.load(Ordering::Relaxed);
+        if let Some(wanted) = settings.descriptors
+            && wanted > spare
+        {
+            tracing::warn!(wanted, spare, "fewer descriptors than the config says");
+        }
         let descriptors = settings.descriptors.map_or(spare, |wanted| wanted.min(spare)).max(1);
         self.descriptors.store(descriptors, Ordering::Relaxed);
         let memory = settings.memory.or_else(memory::allowed).unwrap_or(0);
@@ -300,7 +313,7 @@ mod tests {
             descriptors: Some(descriptors),
             ..Settings::default()
         };
-        overload.apply(&settings, usize::MAX);
+        overload.start(&settings, usize::MAX);
         overload
     }
 
@@ -358,7 +371,7 @@ mod tests {
     fn a_budget_is_no_more_than_the_system_gives() {
         let overload = Overload::default();
         let settings = Settings { descriptors: Some(1000), ..Settings::default() };
-        overload.apply(&settings, 40);
+        overload.start(&settings, 40);
         assert_eq!(overload.spare(), 40);
     }
 

@@ -8,6 +8,7 @@
 //! Read on: [`turn`] (the loop), [`sockets`] (reads and writes), [`ready`] (who
 //! has to be looked at).
 
+pub(crate) mod command;
 pub(crate) mod dial;
 mod greet;
 pub(crate) mod inbox;
@@ -27,6 +28,9 @@ use std::thread::JoinHandle;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
 
+use command::Commands;
+
+use crate::control::Control;
 use crate::engine::{Counters, Tap};
 use crate::guard::Audit;
 use crate::health::watch::Watch;
@@ -122,13 +126,11 @@ pub struct Proxy {
     stop: Arc<Stop>,
     /// Writes denials to their file; ends after the workers.
     audit: Option<JoinHandle<()>>,
-    snapshot: Arc<Snapshot>,
+    control: Control,
     began: tokio::time::Instant,
     overload: Arc<Overload>,
     /// Looks at the memory for as long as the proxy is there.
     _memory: memory::Watch,
-    /// Checks endpoints for as long as the proxy is there.
-    _watch: Option<Watch>,
 }
 
 impl Proxy {
@@ -179,22 +181,26 @@ impl Proxy {
         };
         // All that root is needed for is open, and nobody was served yet.
         snapshot.identity.assume()?;
-        crate::tls::watch::watch(&snapshot)?;
+        let workers = snapshot.workers.max(1);
+        let commands: Vec<Arc<Commands>> = (0..workers).map(|_| Arc::default()).collect();
+        let watch = Watch::new(began);
+        watch.begin(&snapshot)?;
         let overload = Arc::new(Overload::default());
-        overload.apply(&snapshot.overload, spare_descriptors(limit, &snapshot));
+        overload.start(&snapshot.overload, spare_descriptors(limit, &snapshot));
+        let control = Control::new(snapshot.clone(), commands.clone(), watch, overload.clone());
+        crate::tls::watch::watch(&control)?;
         let mut proxy = Self {
             addresses,
             workers: Vec::new(),
             boards: Vec::new(),
             stop,
             audit,
-            snapshot: snapshot.clone(),
+            control,
             began,
             _memory: memory::Watch::start(overload.clone())?,
             overload,
-            _watch: crate::health::watch::watch(&snapshot, began)?,
         };
-        for (at, own) in sockets.into_iter().enumerate() {
+        for (at, (own, commands)) in sockets.into_iter().zip(commands).enumerate() {
             let board = Arc::new(Board::default());
             proxy.boards.push(board.clone());
             let (snapshot, stop, tap) = (snapshot.clone(), proxy.stop.clone(), tap.clone());
@@ -212,7 +218,7 @@ impl Proxy {
                         &runtime,
                         tokio::task::unconstrained(async move {
                             match turn::Worker::new(
-                                snapshot, own, seed, tap, board, stop, began, overload,
+                                snapshot, own, seed, tap, board, commands, stop, began, overload,
                             ) {
                                 Ok(mut worker) => {
                                     if let Some(sink) = sink {
@@ -235,9 +241,14 @@ impl Proxy {
         self.addresses.clone()
     }
 
-    /// What it runs.
-    pub fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
+    /// What it runs now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.control.snapshot()
+    }
+
+    /// What changes it.
+    pub fn control(&self) -> &Control {
+        &self.control
     }
 
     /// How near the process is to what it may use.
@@ -296,16 +307,11 @@ impl Drop for Proxy {
 fn spare_descriptors(limit: usize, snapshot: &Snapshot) -> usize {
     let checked = snapshot.clusters.iter().filter(|cluster| cluster.checks.is_some());
     let checks = checked.map(|cluster| cluster.endpoints.len()).sum();
-    let spare = privileges::spare_descriptors(limit, snapshot.workers.max(1), checks);
-    if let Some(wanted) = snapshot.overload.descriptors
-        && wanted > spare
-    {
-        tracing::warn!(wanted, spare, limit, "fewer descriptors than the config says");
-    }
-    spare
+    privileges::spare_descriptors(limit, snapshot.workers.max(1), checks)
 }
 
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// A listening socket that every worker has for itself.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
