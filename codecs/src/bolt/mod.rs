@@ -27,7 +27,7 @@ mod rewrite;
 
 use std::sync::Arc;
 
-use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Leave, Protocol, Side};
+use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Leave, Protocol, Side, known};
 use crate::detect::{CERTAIN, Probe};
 use crate::error::DecodeError;
 use crate::frame::{Exchange, Fault, Head, ReplyTo};
@@ -182,6 +182,12 @@ impl Codec for Compiled {
         }
         reply::go_away(out);
         Leave::Told
+    }
+
+    fn retarget(&self, decoder: &mut dyn Decoder) -> bool {
+        let Some(decoder) = known::<decoder::BoltDecoder>(decoder) else { return false };
+        decoder.retarget(self.0.clone());
+        true
     }
 }
 

@@ -57,6 +57,7 @@ impl Engine {
         peer.keep(&snapshot.facts, &mut metadata);
         let id = self.downs.insert(Box::new(Downstream {
             listener,
+            generation: self.generation,
             peer,
             protocol: None,
             decoder: None,
@@ -192,6 +193,10 @@ impl Engine {
                     return buf.len();
                 }
                 DownState::Detecting => {
+                    if down.generation != self.generation {
+                        self.refresh(id);
+                        continue;
+                    }
                     if rest.is_empty() || rest.len() < down.need || !self.detect(id, rest) {
                         return at;
                     }
@@ -229,6 +234,10 @@ impl Engine {
                     }
                 },
                 DownState::Idle => {
+                    if down.generation != self.generation && down.parked_head.is_none() {
+                        self.refresh(id);
+                        continue;
+                    }
                     let leaves = down.is_over(self.now);
                     if rest.is_empty() {
                         if leaves {

@@ -25,6 +25,11 @@ impl Leaving {
         self.notify.notify_waiters();
     }
 
+    /// Connections of a listener that come from here on stay: its place has another config.
+    pub(crate) fn forget(&self, listener: usize) {
+        self.listeners.borrow_mut().retain(|(had, _)| *had != listener);
+    }
+
     /// When connections of this listener end; `None`: they stay.
     pub(crate) fn until(&self, listener: usize) -> Option<Instant> {
         let own = || {
@@ -54,5 +59,9 @@ mod tests {
         let second = first + Duration::from_secs(1);
         leaving.tell(None, second);
         assert_eq!((leaving.until(0), leaving.until(1)), (Some(second), Some(second)));
+        let leaving = Leaving::default();
+        leaving.tell(Some(1), first);
+        leaving.forget(1);
+        assert_eq!(leaving.until(1), None);
     }
 }
