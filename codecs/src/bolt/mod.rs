@@ -175,6 +175,12 @@ impl Codec for Compiled {
         Box::new(decoder::BoltDecoder::new(self.0.clone(), side))
     }
 
+    fn retarget(&self, decoder: &mut dyn Decoder) -> bool {
+        let Some(decoder) = known::<decoder::BoltDecoder>(decoder) else { return false };
+        decoder.retarget(self.0.clone());
+        true
+    }
+
     /// MOSN's command, which is of version 1 and which SOFABolt's own clients do not know.
     fn leave(&self, spoke: ReplyTo, out: &mut Vec<u8>) -> Leave {
         if !self.0.limits.bolt_go_away || header::Form::from_token(spoke.token).v2() {
@@ -182,12 +188,6 @@ impl Codec for Compiled {
         }
         reply::go_away(out);
         Leave::Told
-    }
-
-    fn retarget(&self, decoder: &mut dyn Decoder) -> bool {
-        let Some(decoder) = known::<decoder::BoltDecoder>(decoder) else { return false };
-        decoder.retarget(self.0.clone());
-        true
     }
 }
 

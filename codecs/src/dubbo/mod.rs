@@ -162,16 +162,16 @@ impl Codec for Compiled {
         Box::new(decoder::DubboDecoder::new(self.0.clone(), side))
     }
 
-    /// The event that Dubbo's own servers send before they stop.
-    fn leave(&self, spoke: ReplyTo, out: &mut Vec<u8>) -> Leave {
-        reply::read_only(spoke, out);
-        Leave::Told
-    }
-
     fn retarget(&self, decoder: &mut dyn Decoder) -> bool {
         let Some(decoder) = known::<decoder::DubboDecoder>(decoder) else { return false };
         decoder.retarget(self.0.clone());
         true
+    }
+
+    /// The event that Dubbo's own servers send before they stop.
+    fn leave(&self, spoke: ReplyTo, out: &mut Vec<u8>) -> Leave {
+        reply::read_only(spoke, out);
+        Leave::Told
     }
 }
 

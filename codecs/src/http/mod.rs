@@ -196,15 +196,15 @@ impl Codec for Compiled {
         Box::new(request::RequestDecoder::new(self.0.clone(), true))
     }
 
-    /// `Connection: close`.
-    fn leave(&self, _: ReplyTo, _: &mut Vec<u8>) -> Leave {
-        Leave::Reply
-    }
-
     fn retarget(&self, decoder: &mut dyn Decoder) -> bool {
         let Some(decoder) = known::<request::RequestDecoder>(decoder) else { return false };
         decoder.retarget(self.0.clone());
         true
+    }
+
+    /// `Connection: close`.
+    fn leave(&self, _: ReplyTo, _: &mut Vec<u8>) -> Leave {
+        Leave::Reply
     }
 }
 

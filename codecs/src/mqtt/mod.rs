@@ -148,15 +148,15 @@ impl Codec for Compiled {
         }
     }
 
-    /// Clients come back by themselves, and brokers keep what a session is owed.
-    fn leave(&self, _: ReplyTo, _: &mut Vec<u8>) -> Leave {
-        Leave::Farewell
-    }
-
     fn retarget(&self, decoder: &mut dyn Decoder) -> bool {
         let Some(decoder) = known::<decoder::ClientDecoder>(decoder) else { return false };
         decoder.retarget(self.0.clone());
         true
+    }
+
+    /// Clients come back by themselves, and brokers keep what a session is owed.
+    fn leave(&self, _: ReplyTo, _: &mut Vec<u8>) -> Leave {
+        Leave::Farewell
     }
 }
 

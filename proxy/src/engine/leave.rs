@@ -154,13 +154,6 @@ impl Engine {
         self.leave(Some(listener));
     }
 
-    /// Connections of a listener that come from here on stay.
-    pub(super) fn stay(&mut self, listener: usize) {
-        if let Some(place) = self.left.get_mut(listener) {
-            *place = None;
-        }
-    }
-
     /// Whether a drained engine has nothing left to do.
     pub fn is_drained(&self) -> bool {
         self.draining.is_some() && self.downs.is_empty()

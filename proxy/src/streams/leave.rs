@@ -25,7 +25,7 @@ impl Leaving {
         self.notify.notify_waiters();
     }
 
-    /// Connections of a listener that come from here on stay: its place has another config.
+    /// The listener is back: connections that come to it stay.
     pub(crate) fn forget(&self, listener: usize) {
         self.listeners.borrow_mut().retain(|(had, _)| *had != listener);
     }
@@ -59,9 +59,5 @@ mod tests {
         let second = first + Duration::from_secs(1);
         leaving.tell(None, second);
         assert_eq!((leaving.until(0), leaving.until(1)), (Some(second), Some(second)));
-        let leaving = Leaving::default();
-        leaving.tell(Some(1), first);
-        leaving.forget(1);
-        assert_eq!(leaving.until(1), None);
     }
 }

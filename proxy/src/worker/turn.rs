@@ -172,22 +172,24 @@ impl Worker {
         self.streams.idle = snapshot.timeouts.idle;
         self.streams.read = snapshot.timeouts.read;
         self.engine.reload(snapshot.clone());
-        let until = self.began + Duration::from_millis(self.now()) + snapshot.timeouts.drain;
-        for (at, listener) in snapshot.listeners.iter().enumerate() {
-            let was = self.snapshot.listeners.get(at).is_some_and(|before| before.retired);
-            match (was, listener.retired) {
-                (false, true) => self.streams.leaving.tell(Some(at), until),
-                (true, false) => self.streams.leaving.forget(at),
-                _ => {}
-            }
-        }
         self.sessions.borrow_mut().retain(|(cluster, epoch, address), _| {
             snapshot.clusters.get(*cluster).is_some_and(|cluster| {
                 let here = |endpoint: &Endpoint| endpoint.address == *address && !endpoint.retired;
                 cluster.epoch == *epoch && cluster.endpoints.iter().any(here)
             })
         });
-        self.snapshot = snapshot;
+        let had = std::mem::replace(&mut self.snapshot, snapshot.clone());
+        for (at, listener) in snapshot.listeners.iter().enumerate() {
+            match had.listeners.get(at) {
+                Some(before) if listener.retired && !before.retired => {
+                    self.leave(Some(at));
+                }
+                Some(before) if !listener.retired && before.retired => {
+                    self.streams.leaving.forget(at);
+                }
+                _ => {}
+            }
+        }
         if self.drain_until.is_none() {
             for (position, socket) in listeners {
                 if let Err(error) = self.listen(position, socket) {
@@ -210,11 +212,15 @@ impl Worker {
         self.micros() / 1000
     }
 
-    /// Asks all clients to go elsewhere; when those who do not are cut off, ms.
-    fn leave(&mut self) -> u64 {
+    /// Asks the clients of a listener, by its position, or all of them to go elsewhere; when
+    /// those who do not are cut off, ms.
+    fn leave(&mut self, listener: Option<usize>) -> u64 {
         let until = self.now() + self.snapshot.timeouts.drain.as_millis() as u64;
-        self.engine.drain(until);
-        self.streams.leaving.tell(None, self.began + Duration::from_millis(until));
+        match listener {
+            Some(listener) => self.engine.drain_listener(listener, until),
+            None => self.engine.drain(until),
+        }
+        self.streams.leaving.tell(listener, self.began + Duration::from_millis(until));
         until
     }
 
@@ -557,7 +563,7 @@ impl Future for Worker {
         {
             // Dropping the listeners turns new connections away at once.
             worker.listeners.clear();
-            worker.drain_until = Some(worker.leave());
+            worker.drain_until = Some(worker.leave(None));
         }
         worker.engine.flush(&mut worker.sockets);
         worker.act();

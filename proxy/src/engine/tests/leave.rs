@@ -203,6 +203,7 @@ fn a_listener_that_a_reload_takes_away_has_its_clients_leave_and_one_in_its_plac
     let mut without = snapshot(&toy::CORRELATED);
     without.listeners[0].retired = true;
     worker.engine.reload(Arc::new(without));
+    worker.engine.drain_listener(0, worker.now + TIME);
     // It was accepted before, but came in only now.
     let late = worker.ask(&line(2));
     worker.engine.reload(had);

@@ -335,13 +335,13 @@ fn whoever_is_asked_to_leave_loses_nothing_that_was_done() {
             let mut rng = SmallRng::seed_from_u64(seed);
             let drain_at = Some(rng.random_range(1..60));
             let weather = Weather {
+                changes: 0,
                 resets: 0,
                 leaves: 0,
                 silences: 0,
                 refusals: 0,
                 thinks: if chance(&mut rng, 50) { 150 } else { 1 },
                 flaps: 0,
-                changes: 0,
                 drain_at,
                 calm: true,
                 manners: true,
