@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::engine::Counters;
 use crate::observe::metrics;
-use crate::worker::{Proxy, Totals};
+use crate::worker::Proxy;
 
 /// Longest request that is read.
 const REQUEST: usize = 4096;
@@ -45,7 +45,7 @@ async fn answer(mut stream: TcpStream, proxy: &Proxy) -> io::Result<()> {
     let accept = accepted(&request);
     let mut content = "text/plain";
     let (status, body) = match request.split(|byte| *byte == b' ').nth(1) {
-        Some(b"/stats") => ("200 OK", figures(&proxy.totals()) + &endpoints(proxy)),
+        Some(b"/stats") => ("200 OK", figures(proxy) + &endpoints(proxy)),
         Some(b"/ready") => ("200 OK", "ready\n".to_owned()),
         Some(b"/metrics") => {
             content = accept.content_type();
@@ -71,7 +71,8 @@ fn accepted(request: &[u8]) -> metrics::Format {
 }
 
 /// One figure a line: its name, a space, its value.
-fn figures(totals: &Totals) -> String {
+fn figures(proxy: &Proxy) -> String {
+    let totals = proxy.totals();
     let now = [
         ("downstream_connections_active", totals.downstreams),
         ("upstream_connections_active", totals.upstreams),
@@ -80,15 +81,16 @@ fn figures(totals: &Totals) -> String {
     ];
     let counted = Counters::NAMES.into_iter().zip(totals.counters.values());
     let line = |(name, value)| format!("polyport_{name} {value}\n");
-    counted.chain(now).map(line).collect()
+    counted.chain(now).chain(proxy.overload().figures()).map(line).collect()
 }
 
 /// What is known of each endpoint, with the cluster's name and the address as labels.
 fn endpoints(proxy: &Proxy) -> String {
     let now = proxy.now();
     let mut lines = String::new();
-    for cluster in &proxy.snapshot().clusters {
-        for (endpoint, health) in cluster.endpoints.iter().zip(cluster.health.iter()) {
+    for cluster in proxy.snapshot().clusters.iter().filter(|cluster| !cluster.retired) {
+        let all = cluster.endpoints.iter().zip(cluster.health.iter());
+        for (endpoint, health) in all.filter(|(endpoint, _)| !endpoint.retired) {
             let figures = [
                 ("usable", u64::from(health.usable(now))),
                 ("ejections_total", health.ejections()),

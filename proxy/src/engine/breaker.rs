@@ -42,6 +42,7 @@ impl Engine {
                 endpoint.connections.iter().for_each(|cell| cell.add(1));
             });
         }
+        self.take_descriptor(cluster);
         Ok(())
     }
 
@@ -56,6 +57,7 @@ impl Engine {
                 breaker.give_connections(endpoint, 1);
             }
             self.measure_endpoint(cluster, endpoint, |endpoint| endpoint.connections[1].sub(1));
+            self.give_descriptor(cluster);
         }
         self.freed(cluster, endpoint);
     }
@@ -77,6 +79,7 @@ impl Engine {
                 endpoint.connections.iter().for_each(|cell| cell.add(1));
             });
         }
+        self.take_descriptor(cluster);
         if let Some(breaker) = breaker_of(&self.snapshot, cluster) {
             breaker.cluster.connections.add(1);
             if let Some(counts) = breaker.endpoints.get(to) {

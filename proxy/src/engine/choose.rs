@@ -8,6 +8,7 @@ use polyport_router::Route;
 use rand::Rng;
 
 use super::guard::{Denied, Stop};
+use super::patience::times_of;
 use super::pool::Wanted;
 use super::report::Track;
 use super::state::{DownId, DownState, UpId, UpMode};
@@ -74,7 +75,7 @@ impl Engine {
         lease: Lease,
         protocol: usize,
     ) -> Result<Chosen, Nowhere> {
-        let snapshot = self.snapshot.clone();
+        let snapshot = self.config_of_down(id);
         let Some(down) = self.downs.get_mut(id) else { return Err(Fault::ShuttingDown.into()) };
         let profile = down.profile;
         let Some(metadata) = down.metadata.take() else {
@@ -82,7 +83,8 @@ impl Engine {
         };
         let view = metadata.view(buf);
         let found = snapshot.routes.choose(&view);
-        down.track.route = found.map_or(usize::MAX, |(at, _)| at);
+        let number = found.and_then(|(at, _)| snapshot.route_id(at));
+        down.track.route = number.unwrap_or(usize::MAX);
         let mut tapped = Tapped {
             protocol: snapshot.protocols.get(protocol).map_or("tcp", |e| e.protocol.name()),
             kind: head.kind,
@@ -156,7 +158,7 @@ impl Engine {
                             }
                         }
                         let timeout = forward.timeout;
-                        let told = self.remember(&view);
+                        let told = self.remember(&snapshot, &view);
                         Chosen { up, lease, route: at, arm, timeout, edits, told, pace }
                     }),
             },
@@ -216,7 +218,10 @@ impl Engine {
         let target = forward.targets.get(arm).ok_or(Fault::NoHealthyEndpoint)?;
         let endpoint = match waited {
             Some((_, endpoint)) => endpoint,
-            None => self.choose_endpoint(target, view, wanted.protocol, &[])?,
+            None => {
+                let config = self.config_of_down(id);
+                self.choose_endpoint(target, (&config, view), wanted.protocol, &[])?
+            }
         };
         if let Some(cluster) = snapshot.clusters.get(target.cluster) {
             let address: Option<SocketAddr> =
@@ -274,7 +279,7 @@ impl Engine {
 
     /// Joins an unrecognised connection to an upstream by the route for it.
     pub(super) fn join_opaque(&mut self, id: DownId) -> bool {
-        let snapshot = self.snapshot.clone();
+        let snapshot = self.config_of_down(id);
         let Some(down) = self.downs.get_mut(id) else { return false };
         let Some(mut metadata) = down.metadata.take() else { return false };
         if let Some(slot) = snapshot.facts.protocol {
@@ -336,9 +341,10 @@ impl Engine {
                     down.fate = None;
                 }
                 self.pace_session(id, up, pace);
-                let route = found.map_or(usize::MAX, |(at, _)| at);
+                let route = found.and_then(|(at, _)| snapshot.route_id(at));
+                let route = route.unwrap_or(usize::MAX);
                 self.joined(id, up, Track { route, ..Track::since(self.micros) }, Vec::new(), true);
-                let times = found.map(|(route, _)| self.times_of(route));
+                let times = found.map(|(route, _)| times_of(&snapshot, route));
                 self.begin_session(id, times.unwrap_or_default());
                 true
             }

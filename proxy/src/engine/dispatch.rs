@@ -28,6 +28,12 @@ impl Engine {
     /// Sends a message on its way. `buf` begins with its head.
     pub(super) fn dispatch(&mut self, id: DownId, head: &Head, buf: &[u8]) -> Passed {
         let message = buf.get(..head.len).unwrap_or_default();
+        if let Some(down) = self.downs.get_mut(id) {
+            down.spoke = Some(head.reply_to);
+            if down.leaving.is_some() {
+                self.tell(id);
+            }
+        }
         match head.kind {
             Kind::Request | Kind::Oneway => self.forward(id, head, message, buf),
             Kind::Heartbeat | Kind::Local => {
@@ -50,7 +56,7 @@ impl Engine {
     }
 
     fn forward(&mut self, id: DownId, head: &Head, message: &[u8], buf: &[u8]) -> Passed {
-        let snapshot = self.snapshot.clone();
+        let snapshot = self.config_of_down(id);
         let Some(down) = self.downs.get_mut(id) else { return NOWHERE };
         let Some(protocol) = down.protocol else { return NOWHERE };
         let Some(enabled) = snapshot.protocols.get(protocol) else { return NOWHERE };
@@ -60,10 +66,15 @@ impl Engine {
         let may_wait = may_wait(head, lease, exchange);
         let ordered = matches!(exchange, Exchange::Ordered { .. });
         let on_held = down.held.is_some() && !down.releasing;
-        if self.draining && !down.stream {
+        if down.is_over(self.now) {
             down.fate = None;
             self.unwait(id);
             self.turn_away(id, protocol, head, message, Fault::ShuttingDown);
+            return NOWHERE;
+        }
+        if self.pressure.shed && !on_held {
+            // What was begun on a held connection is finished: half a transaction is worse.
+            self.shed(id, protocol, head, message);
             return NOWHERE;
         }
         if ordered && !down.lanes.is_empty() && (down.alone || lease != Lease::Shared) {
@@ -168,7 +179,7 @@ impl Engine {
             self.turn_away(id, protocol, head, message, fault);
             return NOWHERE;
         }
-        let times = self.times_of(route);
+        let times = patience::times_of(&snapshot, route);
         self.counters.requests += 1;
         if pace > 0 {
             self.set_pace(ConnId::Up(up), pace);
@@ -210,6 +221,7 @@ impl Engine {
             pace,
             edits: edits.1,
             note,
+            generation: down.generation,
             route,
             arm,
             listener: down.listener,
@@ -336,8 +348,7 @@ impl Engine {
                 if opened {
                     self.report_flight(&mut flight, How::Opened);
                 }
-                let track = Track { route, ..flight.track };
-                self.joined(id, up, track, told, opened);
+                self.joined(id, up, flight.track, told, opened);
             }
             self.begin_session(id, times);
             return Passed::On { to: Some(up), flight: None };

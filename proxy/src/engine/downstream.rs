@@ -46,7 +46,8 @@ impl Engine {
     fn admit(&mut self, listener: usize, peer: Rc<Peer>, stream: bool) -> Option<DownId> {
         let snapshot = self.snapshot.clone();
         let settings = snapshot.listeners.get(listener)?;
-        if (self.draining && !stream) || self.downs.len() >= snapshot.buffers.connections {
+        if (self.is_closed(listener) && !stream) || self.downs.len() >= snapshot.buffers.connections
+        {
             return None;
         }
         self.counters.accepted += 1;
@@ -57,6 +58,7 @@ impl Engine {
         peer.keep(&snapshot.facts, &mut metadata);
         let id = self.downs.insert(Box::new(Downstream {
             listener,
+            generation: self.generation,
             peer,
             protocol: None,
             decoder: None,
@@ -88,8 +90,11 @@ impl Engine {
             releasing: false,
             held: None,
             latest_id: 0,
+            spoke: None,
+            leaving: None,
             dialogue: None,
             opaque: false,
+            port: None,
             stream,
             profile: 0,
             holding_back: Vec::new(),
@@ -98,9 +103,10 @@ impl Engine {
             message_since: self.now,
             blocked_since: 0,
         }));
-        self.measure_arrival(listener, stream);
+        self.measure_arrival(id);
         self.look_by(self.now + settings.detect_timeout.as_millis() as u64);
         self.look_by(self.now + snapshot.timeouts.idle.as_millis() as u64);
+        self.begin_to_leave(id);
         Some(id)
     }
 
@@ -127,8 +133,8 @@ impl Engine {
     }
 
     pub(super) fn received_down(&mut self, id: DownId, bytes: &[u8], net: &mut dyn Net) {
-        self.measure_bytes(id, bytes.len(), 0);
         let Some(down) = self.downs.get_mut(id) else { return };
+        down.measure_received(bytes.len());
         down.last_read = self.now;
         if down.pace.is_on() {
             self.charge(ConnId::Down(id), bytes.len());
@@ -196,6 +202,10 @@ impl Engine {
                     return buf.len();
                 }
                 DownState::Detecting => {
+                    if down.generation != self.generation {
+                        self.refresh(id);
+                        continue;
+                    }
                     if rest.is_empty() || rest.len() < down.need || !self.detect(id, rest) {
                         return at;
                     }
@@ -233,7 +243,11 @@ impl Engine {
                     }
                 },
                 DownState::Idle => {
-                    let leaves = self.draining && !down.stream;
+                    if down.generation != self.generation && down.parked_head.is_none() {
+                        self.refresh(id);
+                        continue;
+                    }
+                    let leaves = down.is_over(self.now);
                     if rest.is_empty() {
                         if leaves {
                             self.stop_reading(id);
@@ -378,8 +392,9 @@ impl Engine {
         down.need = 0;
         match listener.fallback {
             Fallback::Close => {
+                // A protocol's mark is in its first bytes; more of them could be a password.
                 tracing::info!(source = %down.peer.source, listener = %listener.name,
-                    first = %prefix.get(..prefix.len().min(16)).unwrap_or_default().escape_ascii(),
+                    first = %prefix.get(..prefix.len().min(4)).unwrap_or_default().escape_ascii(),
                     "closed: no enabled protocol begins like this");
                 self.counters.malformed += 1;
                 self.close_down(id);

@@ -178,11 +178,11 @@ impl Engine {
             }
             Some((lane, flight)) => down.lanes.is_empty() || lane_at(down, lane, flight) == Some(0),
         };
-        let (mut rest, mut sent) = (piece, 0);
+        let mut rest = piece;
         if first && piece.len() >= DIRECT && !down.blocked {
             match net.write(ConnId::Down(id), down.out.pending(), piece) {
                 Written::Bytes(count) => {
-                    sent = count;
+                    down.measure_sent(count);
                     let waiting = down.out.len();
                     down.out.consume(count.min(waiting), &mut self.spares);
                     rest = piece.get(count.saturating_sub(waiting)..).unwrap_or_default();
@@ -198,7 +198,6 @@ impl Engine {
                 down.blocked_since = self.now;
                 self.look_by(self.now + self.snapshot.timeouts.write.as_millis() as u64);
             }
-            self.measure_bytes(id, 0, sent);
         }
         if rest.is_empty() {
             return;
@@ -327,10 +326,9 @@ impl Engine {
         down.dirty = false;
         if !down.out.is_empty() {
             let was_blocked = down.blocked;
-            let mut sent = 0;
             match net.write(ConnId::Down(id), down.out.pending(), &[]) {
                 Written::Bytes(count) => {
-                    sent = count;
+                    down.measure_sent(count);
                     down.out.consume(count, &mut self.spares);
                     down.blocked = !down.out.is_empty();
                     if count > 0 {
@@ -347,7 +345,6 @@ impl Engine {
                 down.blocked_since = self.now;
                 self.look_by(self.now + self.snapshot.timeouts.write.as_millis() as u64);
             }
-            self.measure_bytes(id, 0, sent);
         } else {
             down.blocked = false;
         }

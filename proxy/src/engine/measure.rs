@@ -13,6 +13,7 @@ use crate::observe::metrics::Metrics;
 use crate::observe::metrics::series::{
     ClusterSeries, EndpointSeries, OPAQUE, Series, UNKNOWN, reply_at,
 };
+use crate::snapshot::Snapshot;
 
 /// Bytes of an exemplar's value that are kept; its end is cut to characters later.
 const EXEMPLAR: usize = 256;
@@ -36,6 +37,13 @@ impl Engine {
             }
         };
         series.fared(&self.snapshot, (cluster, endpoint), at, took);
+    }
+
+    /// Another config is in use.
+    pub(super) fn measure_reload(&mut self) {
+        if let Some(series) = &mut self.series {
+            series.renew(&self.snapshot);
+        }
     }
 
     /// Something about an endpoint has changed.
@@ -64,7 +72,7 @@ impl Engine {
         }
     }
 
-    /// A rule of a route refused a message.
+    /// A rule of the route of this number refused a message.
     pub(super) fn measure_denial(&mut self, route: Option<usize>, why: Denied) {
         let (Some(series), Some(route)) = (&mut self.series, route) else { return };
         let at = match why {
@@ -76,24 +84,12 @@ impl Engine {
         series.denied(&self.snapshot, route, at);
     }
 
-    /// Bytes were read from a client, or written to it.
-    pub(super) fn measure_bytes(&mut self, id: DownId, received: usize, sent: usize) {
-        let Some(series) = &mut self.series else { return };
-        let Some(down) = self.downs.get(id) else { return };
-        let port = series.port(&self.snapshot, down.listener, kind(down));
-        if received > 0 {
-            port.received.add(received as u64);
-        }
-        if sent > 0 {
-            port.sent.add(sent as u64);
-        }
-    }
-
     /// A connection was accepted, or a stream.
-    pub(super) fn measure_arrival(&mut self, listener: usize, stream: bool) {
-        if let Some(series) = &mut self.series {
-            series.came(&self.snapshot, listener, stream);
-        }
+    pub(super) fn measure_arrival(&mut self, id: DownId) {
+        let Some(series) = &mut self.series else { return };
+        let Some(down) = self.downs.get_mut(id) else { return };
+        series.came(&self.snapshot, down.listener, down.stream);
+        down.port = series.port_of(&self.snapshot, down.listener, UNKNOWN);
     }
 
     /// What a connection speaks is known: this protocol, or opaque bytes.
@@ -103,6 +99,7 @@ impl Engine {
         down.opaque = protocol.is_none();
         let protocol = protocol.unwrap_or(OPAQUE);
         series.spoke(&self.snapshot, down.listener, protocol, down.stream);
+        down.port = series.port_of(&self.snapshot, down.listener, protocol);
     }
 
     /// A connection is gone.
@@ -120,8 +117,8 @@ impl Engine {
     }
 
     /// The value that a message would be shown by.
-    pub(super) fn exemplar(&mut self, view: &View<'_>) -> Vec<u8> {
-        let Some((_, slot)) = &self.snapshot.metrics.exemplars else { return Vec::new() };
+    pub(super) fn exemplar(&mut self, config: &Snapshot, view: &View<'_>) -> Vec<u8> {
+        let Some((_, slot)) = &config.metrics.exemplars else { return Vec::new() };
         if self.series.is_none() {
             return Vec::new();
         }
@@ -131,6 +128,22 @@ impl Engine {
         let mut told = self.spares.take();
         told.extend_from_slice(value.get(..EXEMPLAR).unwrap_or(value));
         told
+    }
+}
+
+impl Downstream {
+    /// Bytes were read from the client.
+    pub(super) fn measure_received(&self, bytes: usize) {
+        if let Some(port) = &self.port {
+            port.received.add(bytes as u64);
+        }
+    }
+
+    /// Bytes were written to the client.
+    pub(super) fn measure_sent(&self, bytes: usize) {
+        if let Some(port) = &self.port {
+            port.sent.add(bytes as u64);
+        }
     }
 }
 

@@ -12,8 +12,9 @@
 //! (heads to an upstream connection), [`balance`] (which endpoint), [`pool`] (which
 //! connection), [`upstream`]
 //! (replies), [`finish`] (the one place where a request ends), [`flow`] (who is
-//! not read while whom), [`sweep`] (deadlines). Beside it: [`guard`] (who may pass),
-//! [`fault`] and [`pace`] (what goes wrong on purpose).
+//! not read while whom), [`sweep`] (deadlines), [`leave`] (who is to go elsewhere). Beside
+//! it: [`guard`] (who may pass), [`fault`] and [`pace`] (what goes wrong on purpose),
+//! [`overload`] (what gives way).
 
 mod balance;
 mod breaker;
@@ -27,15 +28,18 @@ mod finish;
 mod flow;
 mod guard;
 mod launch;
+mod leave;
 mod local;
 mod measure;
 mod observe;
+mod overload;
 mod pace;
 mod patience;
 mod peer;
 mod pending;
 mod pool;
 mod postpone;
+mod reload;
 pub mod report;
 mod retry;
 mod session;
@@ -59,6 +63,7 @@ use crate::policy::retry::Purse;
 use crate::snapshot::Snapshot;
 pub use counters::Counters;
 pub(crate) use dispatch::{effective_lease, may_wait};
+pub use overload::Pressure;
 pub use peer::{Handed, Peer, TlsFacts, Way};
 
 use balance::Chooser;
@@ -127,8 +132,11 @@ pub type Tap = Arc<dyn Fn(&Tapped<'_>) + Send + Sync>;
 /// All exchanges of one worker.
 pub struct Engine {
     /// Counted per worker, so that looking things up while `self` changes costs no atomic.
-    #[expect(clippy::redundant_allocation, reason = "the inner count is shared by threads")]
-    snapshot: Rc<Arc<Snapshot>>,
+    snapshot: reload::Config,
+    /// How often another config took the place of the one before.
+    generation: u32,
+    /// Earlier configs that something in flight belongs to, by generation.
+    past: Vec<(u32, reload::Config)>,
     /// ms.
     now: u64,
     /// µs, for what is too short for ms.
@@ -171,7 +179,15 @@ pub struct Engine {
     /// For reuse.
     #[expect(clippy::vec_box, reason = "flights hold the boxes")]
     kept: Vec<Box<Kept>>,
-    draining: bool,
+    /// All connections leave.
+    draining: Option<leave::Times>,
+    /// By listener: its connections leave.
+    left: Vec<Option<leave::Times>>,
+    /// No leaving connection has anything due before this, ms.
+    earliest_leave: u64,
+    pressure: Pressure,
+    /// Of connections to endpoints, open or about to be.
+    up_descriptors: usize,
     counters: Counters,
     tap: Option<Tap>,
     /// What is counted for the outside, by whom and what it concerns.
@@ -213,11 +229,17 @@ impl Engine {
             purses: snapshot.clusters.iter().map(|c| Purse::new(c.retry_budget)).collect(),
             mirroring: 0,
             kept: Vec::new(),
-            draining: false,
+            draining: None,
+            left: Vec::new(),
+            earliest_leave: u64::MAX,
+            pressure: Pressure::default(),
+            up_descriptors: 0,
             counters: Counters::default(),
             tap,
             series: None,
             snapshot: Rc::new(snapshot),
+            generation: 0,
+            past: Vec::new(),
         }
     }
 

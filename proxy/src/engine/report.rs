@@ -5,6 +5,7 @@ use polyport_codecs::{Fault, Head, Kind, Outcome, View};
 
 use super::Engine;
 use super::state::{DownId, Flight, UpId};
+use crate::snapshot::Snapshot;
 
 /// How a message, or a session, ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,8 @@ pub struct Ended<'a> {
     pub listener: usize,
     /// Index into the snapshot's protocols; `None`: opaque bytes.
     pub protocol: Option<usize>,
-    /// The position of its route; `None` where none was taken.
+    /// The number of its route ([`crate::snapshot::Snapshot::route_id`]); `None` where none
+    /// was taken.
     pub route: Option<usize>,
     /// Cluster and endpoint that it was given to last, by position.
     pub at: Option<(usize, usize)>,
@@ -78,7 +80,7 @@ pub struct Ended<'a> {
 pub struct Track {
     /// When its head was all there, µs.
     pub since: u64,
-    /// Its route's position; `usize::MAX`: none.
+    /// Its route's number; `usize::MAX`: none.
     pub route: usize,
     /// Cluster and endpoint that it was given to last.
     pub at: Option<(usize, usize)>,
@@ -123,8 +125,8 @@ impl Engine {
     }
 
     /// What is kept of a message's metadata until it ends, as it sets out on its route.
-    pub(super) fn remember(&mut self, view: &View<'_>) -> Vec<u8> {
-        self.exemplar(view)
+    pub(super) fn remember(&mut self, config: &Snapshot, view: &View<'_>) -> Vec<u8> {
+        self.exemplar(config, view)
     }
 
     /// Reports a message that ends as it comes. `message`: its head.
@@ -164,7 +166,7 @@ impl Engine {
         self.report(&Ended {
             listener: flight.listener,
             protocol: Some(flight.protocol),
-            route: (flight.route != usize::MAX).then_some(flight.route),
+            route: flight.track.route(),
             at,
             kind: if flight.oneway { Kind::Oneway } else { Kind::Request },
             how,

@@ -53,6 +53,7 @@ impl Engine {
         if rest.is_empty() {
             return None;
         }
+        self.refresh(id);
         let head = match self.downs.get_mut(id)?.parked_head.take() {
             Some(head) => head,
             None => match self.step(id, rest)? {
@@ -121,7 +122,7 @@ impl Engine {
         message: &[u8],
         changed: &mut Vec<u8>,
     ) -> Result<(), Stop> {
-        let snapshot = self.snapshot.clone();
+        let snapshot = self.config_of_down(id);
         let gone = || Stop::Refused(Fault::ShuttingDown);
         let (mut first, mut pace) = (true, 0);
         loop {
@@ -338,21 +339,6 @@ impl Engine {
         self.mark_down(id);
         if let Some(how) = unanswered {
             self.report_opening(id, how);
-        }
-    }
-
-    /// Ends a session whose client can be told that it has to go elsewhere; others last.
-    pub(super) fn dismiss(&mut self, id: DownId) {
-        let snapshot = self.snapshot.clone();
-        let Some(down) = self.downs.get(id) else { return };
-        let enabled = down.protocol.and_then(|at| snapshot.protocols.get(at));
-        let (Some(dialogue), Some(enabled)) = (&down.dialogue, enabled) else { return };
-        let mut words = self.spares.take();
-        enabled.protocol.farewell(dialogue.opened, Fault::ShuttingDown, &mut words);
-        let any = !words.is_empty();
-        self.spares.give(words);
-        if any {
-            self.end_session(id, Fault::ShuttingDown);
         }
     }
 

@@ -7,6 +7,8 @@
 mod balance;
 mod between;
 mod guard;
+mod leave;
+mod overload;
 mod sim;
 mod slow;
 mod storm;

@@ -63,12 +63,17 @@ pub(crate) struct Sessions {
 }
 
 /// By cluster and address.
-pub(crate) type AllSessions = Rc<RefCell<HashMap<(usize, SocketAddr), Rc<Sessions>>>>;
+pub(crate) type AllSessions = Rc<RefCell<HashMap<(usize, u32, SocketAddr), Rc<Sessions>>>>;
 
 impl Sessions {
     pub(crate) fn new(idle: Duration, secure: bool) -> Rc<Self> {
         let (list, dialing, dialed) = (RefCell::default(), Cell::new(false), Notify::new());
         Rc::new(Self { list, dialing, dialed, idle, secure })
+    }
+
+    /// How many connections there are.
+    pub(crate) fn open(&self) -> usize {
+        self.list.borrow().iter().filter(|session| !session.closed.get()).count()
     }
 
     /// A connection with room for one more stream.

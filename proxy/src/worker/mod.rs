@@ -8,9 +8,11 @@
 //! Read on: [`turn`] (the loop), [`sockets`] (reads and writes), [`ready`] (who
 //! has to be looked at).
 
+pub(crate) mod command;
 pub(crate) mod dial;
 mod greet;
 pub(crate) mod inbox;
+mod overload;
 mod ready;
 mod sockets;
 mod turn;
@@ -26,10 +28,15 @@ use std::thread::JoinHandle;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
 
+use command::Commands;
+
+use crate::control::Control;
 use crate::engine::{Counters, Tap};
 use crate::guard::Audit;
 use crate::health::watch::Watch;
 use crate::observe::metrics::Metrics;
+use crate::overload::{Overload, memory};
+use crate::privileges::{self, PrivilegeError};
 use crate::snapshot::Snapshot;
 
 /// Pending connections of a listening socket; the kernel caps it at `somaxconn`.
@@ -56,6 +63,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The process cannot become who the config says.
+    #[error("{0}")]
+    Privileges(#[from] PrivilegeError),
     /// A worker thread or its runtime could not be made.
     #[error("cannot start a worker: {0}")]
     Worker(#[from] io::Error),
@@ -117,11 +127,12 @@ pub struct Proxy {
     stop: Arc<Stop>,
     /// Writes denials to their file; ends after the workers.
     audit: Option<JoinHandle<()>>,
-    snapshot: Arc<Snapshot>,
+    control: Control,
     began: tokio::time::Instant,
     metrics: Arc<Metrics>,
-    /// Checks endpoints for as long as the proxy is there.
-    _watch: Option<Watch>,
+    overload: Arc<Overload>,
+    /// Looks at the memory for as long as the proxy is there.
+    _memory: memory::Watch,
 }
 
 impl Proxy {
@@ -138,6 +149,7 @@ impl Proxy {
     /// # Errors
     /// As [`Proxy::start`].
     pub fn start_tapped(snapshot: Arc<Snapshot>, tap: Option<Tap>) -> Result<Self, StartError> {
+        let limit = privileges::raise_descriptors();
         let mut addresses: Vec<SocketAddr> = Vec::new();
         let mut sockets: Vec<Vec<std::net::TcpListener>> = Vec::new();
         for worker in 0..snapshot.workers.max(1) {
@@ -158,7 +170,6 @@ impl Proxy {
             }
             sockets.push(own);
         }
-        crate::tls::watch::watch(&snapshot)?;
         let stop = Arc::new(Stop::default());
         let began = tokio::time::Instant::now();
         let (sink, audit) = match &snapshot.access.audit {
@@ -170,22 +181,34 @@ impl Proxy {
             }
             Audit::Log | Audit::Off => (None, None),
         };
+        // All that root is needed for is open, and nobody was served yet.
+        snapshot.identity.assume()?;
+        let workers = snapshot.workers.max(1);
+        let commands: Vec<Arc<Commands>> = (0..workers).map(|_| Arc::default()).collect();
+        let watch = Watch::new(began);
+        watch.begin(&snapshot)?;
+        let overload = Arc::new(Overload::default());
+        overload.start(&snapshot.overload, spare_descriptors(limit, &snapshot));
+        let control = Control::new(snapshot.clone(), commands.clone(), watch, overload.clone());
+        crate::tls::watch::watch(&control)?;
         let mut proxy = Self {
             addresses,
             workers: Vec::new(),
             boards: Vec::new(),
             stop,
             audit,
-            snapshot: snapshot.clone(),
+            control,
             began,
             metrics: Metrics::new(snapshot.metrics.clone()),
-            _watch: crate::health::watch::watch(&snapshot, began)?,
+            _memory: memory::Watch::start(overload.clone())?,
+            overload,
         };
-        for (at, own) in sockets.into_iter().enumerate() {
+        for (at, (own, commands)) in sockets.into_iter().zip(commands).enumerate() {
             let board = Arc::new(Board::default());
             proxy.boards.push(board.clone());
             let (snapshot, stop, tap) = (snapshot.clone(), proxy.stop.clone(), tap.clone());
             let (sink, metrics) = (sink.clone(), proxy.metrics.clone());
+            let overload = proxy.overload.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let seed = rand::RngCore::next_u64(
                 &mut <rand::rngs::SmallRng as rand::SeedableRng>::from_os_rng(),
@@ -197,7 +220,9 @@ impl Proxy {
                     tasks.block_on(
                         &runtime,
                         tokio::task::unconstrained(async move {
-                            match turn::Worker::new(snapshot, own, seed, tap, board, stop, began) {
+                            match turn::Worker::new(
+                                snapshot, own, seed, tap, board, commands, stop, began, overload,
+                            ) {
                                 Ok(mut worker) => {
                                     worker.measure(metrics);
                                     if let Some(sink) = sink {
@@ -220,9 +245,19 @@ impl Proxy {
         self.addresses.clone()
     }
 
-    /// What it runs.
-    pub fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
+    /// What it runs now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.control.snapshot()
+    }
+
+    /// What changes it.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// How near the process is to what it may use.
+    pub fn overload(&self) -> &Overload {
+        &self.overload
     }
 
     /// What it counts.
@@ -249,7 +284,7 @@ impl Proxy {
         Totals { counters, downstreams, upstreams, in_flight, pending }
     }
 
-    /// Takes no new connections, answers what is in flight (no longer than the
+    /// Takes no new connections, asks clients to leave and serves them until they do (no longer than the
     /// config's drain timeout) and returns when all workers have ended.
     pub fn stop(mut self) {
         self.ask_to_stop();
@@ -277,7 +312,15 @@ impl Drop for Proxy {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// How many descriptors are left for connections; all that is to stay open is.
+fn spare_descriptors(limit: usize, snapshot: &Snapshot) -> usize {
+    let checked = snapshot.clusters.iter().filter(|cluster| cluster.checks.is_some());
+    let checks = checked.map(|cluster| cluster.endpoints.len()).sum();
+    privileges::spare_descriptors(limit, snapshot.workers.max(1), checks)
+}
+
+/// A listening socket that every worker has for itself.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;

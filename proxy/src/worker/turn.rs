@@ -12,14 +12,17 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
+use super::command::{Command, Commands, Next};
 use super::dial::dial;
 use super::greet::{Greeted, greet, greets};
 use super::inbox::{Arrival, Inbox};
+use super::overload::Load;
 use super::ready::{Ready, ReadyList, Signal};
 use super::sockets::{Got, Sockets};
 use super::wire::{Rewound, Wire};
@@ -28,7 +31,9 @@ use crate::audit::Sink;
 use crate::engine::state::{ConnId, UpId};
 use crate::engine::{Action, Engine, Peer, Tap, Way};
 use crate::observe::metrics::Metrics;
-use crate::snapshot::Snapshot;
+use crate::overload::Overload;
+use crate::overload::sources::Admission;
+use crate::snapshot::{Endpoint, ProxyHeader, Snapshot};
 use crate::streams::{client, pipe, server};
 
 /// Bytes read from one connection in one turn, at most; so a busy one does not
@@ -46,13 +51,14 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// A worker: its engine, its sockets, its clock. One future; each poll is one turn.
 pub(super) struct Worker {
-    engine: Engine,
-    sockets: Sockets,
-    listeners: Vec<(TcpListener, Arc<Signal>, Waker)>,
+    pub(super) engine: Engine,
+    pub(super) sockets: Sockets,
+    /// By slot, which a socket keeps for as long as it is open.
+    pub(super) listeners: Vec<Option<Listening>>,
     list: Arc<ReadyList>,
     ready: Vec<Ready>,
     /// To be looked at in the next turn although nothing will wake them.
-    again: Vec<Ready>,
+    pub(super) again: Vec<Ready>,
     scratch: Box<[u8]>,
     began: Instant,
     alarm: Pin<Box<Sleep>>,
@@ -62,17 +68,28 @@ pub(super) struct Worker {
     stopping: Pin<Box<dyn Future<Output = ()>>>,
     /// When a drain is given up.
     drain_until: Option<u64>,
-    drain: Duration,
     board: Arc<Board>,
+    commands: Arc<Commands>,
     snapshot: Arc<Snapshot>,
     inbox: Rc<Inbox>,
     arrivals: Vec<Arrival>,
     /// Clients that are being greeted.
-    greeting: Rc<Cell<usize>>,
+    pub(super) greeting: Rc<Cell<usize>>,
     /// Endpoints that are being reached, by tasks.
     dials: HashMap<UpId, AbortHandle>,
-    streams: server::Shared,
-    sessions: client::AllSessions,
+    pub(super) streams: server::Shared,
+    pub(super) sessions: client::AllSessions,
+    /// What the process runs out of.
+    pub(super) load: Load,
+}
+
+/// An open listening socket.
+pub(super) struct Listening {
+    /// Index into the snapshot's listeners.
+    position: usize,
+    socket: TcpListener,
+    signal: Arc<Signal>,
+    waker: Waker,
 }
 
 impl Worker {
@@ -82,38 +99,31 @@ impl Worker {
         seed: u64,
         tap: Option<Tap>,
         board: Arc<Board>,
+        commands: Arc<Commands>,
         stop: Arc<Stop>,
         began: Instant,
+        overload: Arc<Overload>,
     ) -> io::Result<Self> {
-        let list = Arc::new(ReadyList::default());
-        let listeners = listeners
-            .into_iter()
-            .enumerate()
-            .map(|(at, listener)| {
-                let signal = Signal::new(&list, Ready::Listener(at));
-                let waker = Waker::from(signal.clone());
-                Ok((TcpListener::from_std(listener)?, signal, waker))
-            })
-            .collect::<io::Result<Vec<_>>>()?;
-        let again = (0..listeners.len()).map(Ready::Listener).collect();
+        let list = commands.list().clone();
         let waiting = stop.clone();
         let inbox = Inbox::new(list.clone());
         let streams = server::Shared {
             inbox: inbox.clone(),
-            draining: Rc::new((Cell::new(false), Notify::new())),
+            leaving: Rc::default(),
             open: Rc::default(),
+            relief: Rc::new((Cell::new(0), Notify::new())),
             head: snapshot.limits.head,
             idle: snapshot.timeouts.idle,
             read: snapshot.timeouts.read,
         };
-        Ok(Self {
-            drain: snapshot.timeouts.drain,
+        let mut worker = Self {
             engine: Engine::new(snapshot.clone(), seed, tap),
             sockets: Sockets::default(),
-            listeners,
+            listeners: Vec::new(),
+            load: Load::new(overload, &list),
             list,
             ready: Vec::new(),
-            again,
+            again: Vec::new(),
             scratch: vec![0; READ].into_boxed_slice(),
             began,
             alarm: Box::pin(tokio::time::sleep(Duration::from_secs(3600))),
@@ -122,6 +132,7 @@ impl Worker {
             stop,
             drain_until: None,
             board,
+            commands,
             snapshot,
             inbox,
             arrivals: Vec::new(),
@@ -129,7 +140,74 @@ impl Worker {
             dials: HashMap::new(),
             streams,
             sessions: Rc::default(),
-        })
+        };
+        for (position, socket) in listeners.into_iter().enumerate() {
+            worker.listen(position, socket)?;
+        }
+        Ok(worker)
+    }
+
+    /// Accepts from one more socket.
+    fn listen(&mut self, position: usize, socket: std::net::TcpListener) -> io::Result<()> {
+        let slot = self.listeners.iter().position(Option::is_none);
+        let slot = slot.unwrap_or_else(|| {
+            self.listeners.push(None);
+            self.listeners.len() - 1
+        });
+        let signal = Signal::new(&self.list, Ready::Listener(slot));
+        let waker = Waker::from(signal.clone());
+        let socket = TcpListener::from_std(socket)?;
+        if let Some(place) = self.listeners.get_mut(slot) {
+            *place = Some(Listening { position, socket, signal, waker });
+        }
+        self.again.push(Ready::Listener(slot));
+        Ok(())
+    }
+
+    /// Goes on with another config.
+    fn reload(&mut self, next: Next) {
+        let Next { snapshot, listeners } = next;
+        // What came before the listener went is still served.
+        let gone = |listening: &Listening| {
+            snapshot.listeners.get(listening.position).is_none_or(|known| known.retired)
+        };
+        for slot in 0..self.listeners.len() {
+            if self.listeners.get(slot).and_then(Option::as_ref).is_some_and(gone) {
+                self.accept(slot, true);
+                if let Some(place) = self.listeners.get_mut(slot) {
+                    *place = None;
+                }
+            }
+        }
+        self.streams.head = snapshot.limits.head;
+        self.streams.idle = snapshot.timeouts.idle;
+        self.streams.read = snapshot.timeouts.read;
+        self.engine.reload(snapshot.clone());
+        self.sessions.borrow_mut().retain(|(cluster, epoch, address), _| {
+            snapshot.clusters.get(*cluster).is_some_and(|cluster| {
+                let here = |endpoint: &Endpoint| endpoint.address == *address && !endpoint.retired;
+                cluster.epoch == *epoch && cluster.endpoints.iter().any(here)
+            })
+        });
+        let had = std::mem::replace(&mut self.snapshot, snapshot.clone());
+        for (at, listener) in snapshot.listeners.iter().enumerate() {
+            match had.listeners.get(at) {
+                Some(before) if listener.retired && !before.retired => {
+                    self.leave(Some(at));
+                }
+                Some(before) if !listener.retired && before.retired => {
+                    self.streams.leaving.forget(at);
+                }
+                _ => {}
+            }
+        }
+        if self.drain_until.is_none() {
+            for (position, socket) in listeners {
+                if let Err(error) = self.listen(position, socket) {
+                    tracing::error!(%error, "a new listener cannot be used");
+                }
+            }
+        }
     }
 
     /// What it does is counted there.
@@ -146,20 +224,46 @@ impl Worker {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         self.micros() / 1000
     }
 
-    fn accept(&mut self, at: usize) {
+    /// Asks the clients of a listener, by its position, or all of them to go elsewhere; when
+    /// those who do not are cut off, ms.
+    fn leave(&mut self, listener: Option<usize>) -> u64 {
+        let until = self.now() + self.snapshot.timeouts.drain.as_millis() as u64;
+        match listener {
+            Some(listener) => self.engine.drain_listener(listener, until),
+            None => self.engine.drain(until),
+        }
+        self.streams.leaving.tell(listener, self.began + Duration::from_millis(until));
+        until
+    }
+
+    /// Whether all clients of a worker that stops are gone, those that are being greeted, too.
+    fn is_empty(&self) -> bool {
+        self.engine.is_drained() && self.streams.open.get() == 0 && self.greeting.get() == 0
+    }
+
+    /// Accepts what waits; `last`: whatever the load, as nobody will later.
+    fn accept(&mut self, at: usize, last: bool) {
         for _ in 0..ACCEPTS {
-            let Some((listener, signal, waker)) = self.listeners.get(at) else { return };
+            if !last && !self.may_accept() {
+                // They wait in the kernel until `feel_load` lists the listeners again.
+                return;
+            }
+            let Some(Some(Listening { position, socket, signal, waker })) = self.listeners.get(at)
+            else {
+                return;
+            };
+            let position = *position;
             signal.seen();
-            match listener.poll_accept(&mut Context::from_waker(waker)) {
+            match socket.poll_accept(&mut Context::from_waker(waker)) {
                 Poll::Pending => return,
                 Poll::Ready(Ok((stream, source))) => {
                     // Small messages are batched here; the kernel must not wait for more.
                     let _ = stream.set_nodelay(true);
-                    self.welcome(at, stream, source);
+                    self.welcome(position, stream, source);
                 }
                 Poll::Ready(Err(error)) => {
                     tracing::warn!(%error, "cannot accept");
@@ -178,9 +282,21 @@ impl Worker {
     /// Takes a connection in, or first has a task peel off what comes before its messages.
     fn welcome(&mut self, at: usize, stream: TcpStream, source: SocketAddr) {
         let Some(listener) = self.snapshot.listeners.get(at) else { return };
+        // Where a PROXY header may name it, the source is not known yet.
+        let known = listener.proxy_protocol == ProxyHeader::None;
+        let admitted = if known {
+            self.load.overload().admit(&self.snapshot.overload, source.ip())
+        } else {
+            Some(Admission::default())
+        };
+        let Some(admission) = admitted else {
+            // A reset leaves nothing behind in the kernel. Where that fails it is closed.
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            return;
+        };
         if !greets(listener) {
             let local = stream.local_addr().unwrap_or(listener.address);
-            let peer = Rc::new(Peer::plain(source, local));
+            let peer = Rc::new(Peer { admission, ..Peer::plain(source, local) });
             self.take_in(at, Wire::Tcp(stream), &[], peer);
             return;
         }
@@ -190,9 +306,14 @@ impl Worker {
         self.greeting.set(self.greeting.get() + 1);
         let (snapshot, inbox) = (self.snapshot.clone(), self.inbox.clone());
         let greeting = self.greeting.clone();
+        let overload = self.load.overload().clone();
         tokio::task::spawn_local(async move {
             if let Some(settings) = snapshot.listeners.get(at) {
-                match greet(stream, source, settings, snapshot.timeouts.read).await {
+                let admit = |source| match known {
+                    true => Some(admission),
+                    false => overload.admit(&snapshot.overload, source),
+                };
+                match greet(stream, source, settings, snapshot.timeouts.read, admit).await {
                     Ok(Greeted { wire, bytes, peer }) => {
                         inbox.push(Arrival::Down { listener: at, wire, bytes, peer });
                     }
@@ -269,6 +390,15 @@ impl Worker {
                 let _open = open;
                 serving.await;
             });
+        }
+    }
+
+    /// Does what other threads asked for.
+    fn obey(&mut self) {
+        for command in self.commands.take() {
+            match command {
+                Command::Reload(next) => self.reload(*next),
+            }
         }
     }
 
@@ -362,7 +492,7 @@ impl Worker {
             }
             let sessions = all
                 .borrow_mut()
-                .entry((way.cluster, endpoint.address))
+                .entry((way.cluster, cluster.epoch, endpoint.address))
                 .or_insert_with(|| {
                     client::Sessions::new(cluster.idle_timeout, cluster.tls.is_some())
                 })
@@ -428,11 +558,14 @@ impl Worker {
         }
     }
 
+    /// When to turn again though nothing happens, ms.
+    fn wanted(&self) -> u64 {
+        let until = self.drain_until.unwrap_or(u64::MAX);
+        self.engine.next_deadline().min(until).min(self.load.next_look())
+    }
+
     fn set_alarm(&mut self, context: &mut Context<'_>) {
-        let wanted = match self.drain_until {
-            Some(until) => self.engine.next_deadline().min(until),
-            None => self.engine.next_deadline(),
-        };
+        let wanted = self.wanted();
         // An alarm that rings early costs one empty turn; it is only moved forward.
         if wanted < self.alarm_at {
             self.alarm_at = wanted.div_ceil(GRAIN) * GRAIN;
@@ -440,7 +573,7 @@ impl Worker {
         }
         while self.alarm_at != u64::MAX && self.alarm.as_mut().poll(context).is_ready() {
             self.alarm_at = u64::MAX;
-            let wanted = self.engine.next_deadline().min(self.drain_until.unwrap_or(u64::MAX));
+            let wanted = self.wanted();
             if wanted != u64::MAX {
                 let now = self.now();
                 self.alarm_at = wanted.max(now + 1).div_ceil(GRAIN) * GRAIN;
@@ -459,11 +592,13 @@ impl Future for Worker {
         worker.list.take(&mut ready, context.waker());
         ready.append(&mut worker.again);
         worker.engine.tick(worker.micros());
+        worker.feel_load();
         for what in ready.drain(..) {
             match what {
                 Ready::Conn(conn) => worker.look_at(conn),
-                Ready::Listener(at) => worker.accept(at),
+                Ready::Listener(at) => worker.accept(at, false),
                 Ready::Inbox => worker.receive(),
+                Ready::Commands => worker.obey(),
             }
         }
         worker.ready = ready;
@@ -474,16 +609,14 @@ impl Future for Worker {
         {
             // Dropping the listeners turns new connections away at once.
             worker.listeners.clear();
-            worker.drain_until = Some(worker.now() + worker.drain.as_millis() as u64);
-            worker.engine.drain();
-            worker.streams.draining.0.set(true);
-            worker.streams.draining.1.notify_waiters();
+            worker.drain_until = Some(worker.leave(None));
         }
         worker.engine.flush(&mut worker.sockets);
         worker.act();
         worker.hand_over();
         worker.engine.flush(&mut worker.sockets);
         worker.act();
+        worker.account();
         worker.board.publish(
             &worker.engine.counters(),
             worker.engine.downstreams(),
@@ -492,8 +625,7 @@ impl Future for Worker {
             worker.engine.pending(),
         );
         if let Some(until) = worker.drain_until
-            && ((worker.engine.is_drained() && worker.streams.open.get() == 0)
-                || worker.now() >= until)
+            && (worker.is_empty() || worker.now() >= until)
         {
             return Poll::Ready(());
         }

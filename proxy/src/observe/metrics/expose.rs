@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::histogram::{Histogram, Taken};
 use super::series::{
@@ -11,6 +10,7 @@ use super::series::{
 };
 use super::text::{Family, Label, Sort, Value};
 use super::{Metrics, lock, process};
+use crate::control::Reloads;
 use crate::snapshot::Snapshot;
 use crate::worker::Totals;
 
@@ -91,9 +91,15 @@ const GAUGE: Sort = Sort::Gauge;
 
 impl Metrics {
     /// All there is. `now`: the engines' clock, ms.
-    pub(super) fn families(&self, snapshot: &Snapshot, totals: &Totals, now: u64) -> Vec<Family> {
+    pub(super) fn families(
+        &self,
+        snapshot: &Snapshot,
+        totals: &Totals,
+        reloads: &Reloads,
+        now: u64,
+    ) -> Vec<Family> {
         self.sweep(snapshot);
-        let mut all = self.own(snapshot, totals);
+        let mut all = self.own(snapshot, totals, reloads);
         let (mut ports, mut routes, mut clusters, mut endpoints) =
             (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for tables in lock(&self.workers).iter() {
@@ -114,13 +120,10 @@ impl Metrics {
     }
 
     /// Of the proxy as a whole.
-    fn own(&self, snapshot: &Snapshot, totals: &Totals) -> Vec<Family> {
+    fn own(&self, snapshot: &Snapshot, totals: &Totals, reloads: &Reloads) -> Vec<Family> {
         let counters = &totals.counters;
-        let [reloaded, refused] = [0, 1]
-            .map(|at: usize| self.reloads.get(at).map_or(0, |count| count.load(Ordering::Relaxed)));
         let reload = |result: &str, count| (vec![("result", result.into())], Value::Whole(count));
-        let well = u64::from(!self.reload_failed.load(Ordering::Relaxed));
-        let at = self.reloaded_at.load(Ordering::Relaxed) as f64 / 1e3;
+        let well = u64::from(reloads.error.is_none());
         let names = lock(&self.admitted);
         let merged = [
             ("route", names.routes.merged.len()),
@@ -140,7 +143,7 @@ impl Metrics {
                 name: "polyport_config_reloads",
                 help: "Configs read while running, by whether they were put in use.",
                 sort: COUNTER,
-                samples: vec![reload("success", reloaded), reload("failure", refused)],
+                samples: vec![reload("success", reloads.done), reload("failure", reloads.refused)],
             },
             one(
                 "polyport_config_last_reload_successful",
@@ -152,7 +155,7 @@ impl Metrics {
                 name: "polyport_config_last_reload_success_timestamp_seconds",
                 help: "When the config in use was put in use, since unix epoch.",
                 sort: GAUGE,
-                samples: vec![(Vec::new(), Value::Real(at))],
+                samples: vec![(Vec::new(), Value::Whole(reloads.last))],
             },
             one(
                 "polyport_requests_resent",
@@ -197,20 +200,24 @@ impl Metrics {
         let (mut healthy, mut ejected, mut ejections, mut failed) =
             (vec![], vec![], vec![], vec![]);
         let whole = |value: bool| Value::Whole(value.into());
-        for cluster in &snapshot.clusters {
+        for cluster in snapshot.clusters.iter().filter(|cluster| !cluster.retired) {
             let name = self.admit_cluster(&cluster.name);
             if *name == *cluster.name {
                 let labels: Vec<Label> = vec![("cluster", name)];
-                let well = cluster.health.iter().filter(|health| health.usable(now)).count();
+                let both = cluster.endpoints.iter().zip(cluster.health.iter());
+                let here = both.filter(|(endpoint, _)| !endpoint.retired);
+                let well = here.filter(|(_, health)| health.usable(now)).count();
+                let all = cluster.endpoints.iter().filter(|endpoint| !endpoint.retired).count();
                 let count = |count: usize| Value::Whole(count as u64);
-                members.push((labels.clone(), count(cluster.endpoints.len())));
+                members.push((labels.clone(), count(all)));
                 usable.push((labels.clone(), count(well)));
                 if let Some(breaker) = &cluster.breaker {
                     open.push((labels.clone(), whole(breaker.is_open(now))));
                     pending.push((labels, count(breaker.pending.count())));
                 }
             }
-            for (endpoint, health) in cluster.endpoints.iter().zip(cluster.health.iter()) {
+            let both = cluster.endpoints.iter().zip(cluster.health.iter());
+            for (endpoint, health) in both.filter(|(endpoint, _)| !endpoint.retired) {
                 let (name, address) = self.admit_endpoint(&cluster.name, endpoint.address);
                 if *name != *cluster.name {
                     continue;
@@ -485,4 +492,41 @@ fn of_endpoints(group: &Group<EndpointSeries>) -> Vec<Family> {
             |endpoint| &endpoint.reply_bytes,
         ),
     ]
+}
+
+/// What the overload manager says, by its own names.
+pub(super) fn of_overload(figures: impl IntoIterator<Item = (&'static str, u64)>) -> Vec<Family> {
+    let known = |name| {
+        Some(match name {
+            "overload_level" => {
+                ("polyport_overload_level", "What gives way now, from 0 (nothing) to 3.", GAUGE)
+            }
+            "overload_descriptors" => {
+                ("polyport_overload_descriptors", "Descriptors of connections.", GAUGE)
+            }
+            "overload_descriptors_budget" => {
+                ("polyport_overload_descriptors_budget", "How many there may be.", GAUGE)
+            }
+            "overload_memory_bytes" => {
+                ("polyport_overload_memory_bytes", "Memory in use, as the budget has it.", GAUGE)
+            }
+            "overload_memory_budget_bytes" => {
+                ("polyport_overload_memory_budget_bytes", "How much may be in use.", GAUGE)
+            }
+            "overload_buffered_bytes" => {
+                ("polyport_overload_buffered_bytes", "Bytes that wait in buffers.", GAUGE)
+            }
+            "overload_accept_pauses_total" => {
+                ("polyport_overload_accept_pauses", "How often nobody was accepted.", COUNTER)
+            }
+            "connections_refused_by_source_total" => (
+                "polyport_connections_refused_by_source",
+                "Connections reset because their source had too many.",
+                COUNTER,
+            ),
+            _ => return None,
+        })
+    };
+    let family = |(name, value)| known(name).map(|(name, help, sort)| one(name, help, sort, value));
+    figures.into_iter().filter_map(family).collect()
 }

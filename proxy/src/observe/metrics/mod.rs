@@ -14,9 +14,7 @@ mod text;
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use polyport_codecs::Slot;
 
@@ -58,11 +56,6 @@ pub struct Metrics {
     bounds: Arc<[u64]>,
     workers: Mutex<Vec<Arc<Mutex<Tables>>>>,
     admitted: Mutex<Names>,
-    /// Configs that were put in use, and those that were refused.
-    reloads: [AtomicU64; 2],
-    reload_failed: AtomicBool,
-    /// When the config in use was put in use, ms since 1970.
-    reloaded_at: AtomicU64,
 }
 
 /// Names that have figures of their own, and those that have not.
@@ -125,22 +118,8 @@ impl Metrics {
             settings,
             workers: Mutex::default(),
             admitted: Mutex::default(),
-            reloads: Default::default(),
-            reload_failed: AtomicBool::new(false),
-            reloaded_at: AtomicU64::new(now_millis()),
         };
         Arc::new(metrics)
-    }
-
-    /// A config was read while the proxy ran: put in use, or refused.
-    pub fn reloaded(&self, well: bool) {
-        if let Some(count) = self.reloads.get(usize::from(!well)) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-        self.reload_failed.store(!well, Ordering::Relaxed);
-        if well {
-            self.reloaded_at.store(now_millis(), Ordering::Relaxed);
-        }
     }
 
     /// The figures of one more worker.
@@ -268,15 +247,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn now_millis() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// All figures of a proxy as a text. Costs nothing where nobody asks.
 pub fn render(proxy: &Proxy, format: Format) -> String {
     let (metrics, snapshot) = (proxy.metrics(), proxy.snapshot());
-    let families = metrics.families(snapshot, &proxy.totals(), proxy.now());
+    let mut families =
+        metrics.families(&snapshot, &proxy.totals(), &proxy.control().reloads(), proxy.now());
+    families.extend(expose::of_overload(proxy.overload().figures()));
     let key = metrics.settings.exemplars.as_ref().map_or("", |(key, _)| key.as_str());
     text::write(&families, &metrics.settings.buckets, &expose::label(key), format)
 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use polyport_codecs::{Fault, Outcome};
 
-use super::Metrics;
 use super::histogram::Histogram;
+use super::{Metrics, OTHER};
 use crate::engine::report::{Ended, How};
 use crate::snapshot::Snapshot;
 
@@ -285,12 +285,25 @@ impl Series {
         Self { metrics, tables, nobody, ports, routes, clusters, endpoints }
     }
 
-    /// Positions mean something else from now on: names are looked up again.
-    pub fn forget_places(&mut self) {
+    /// Another config is in use: positions may mean others. Routes' numbers do not; of those
+    /// that are gone the worker lets go.
+    pub fn renew(&mut self, snapshot: &Snapshot) {
         self.ports.clear();
-        self.routes.clear();
         self.clusters.clear();
         self.endpoints.clear();
+        // There may be room now for those that there was none for.
+        let other = self.tables().routes.get(OTHER).cloned();
+        let mut routes = Vec::with_capacity(self.routes.len());
+        for id in &snapshot.route_ids {
+            let Some(known) = self.routes.get_mut(*id).and_then(Option::take) else { continue };
+            if other.as_ref().is_some_and(|other| Arc::ptr_eq(other, &known)) {
+                continue;
+            }
+            if let Some(place) = place(&mut routes, *id) {
+                *place = Some(known);
+            }
+        }
+        self.routes = routes;
     }
 
     fn tables(&self) -> std::sync::MutexGuard<'_, Tables> {
@@ -300,12 +313,7 @@ impl Series {
     /// The figures of a listener's clients of one protocol.
     #[inline]
     pub fn port(&mut self, snapshot: &Snapshot, listener: usize, protocol: usize) -> &Port {
-        let last = snapshot.protocols.len() + 1;
-        let at = match protocol {
-            UNKNOWN => last,
-            OPAQUE => last - 1,
-            at => at,
-        };
+        let at = self.port_at(snapshot, protocol);
         let known = self.ports.get(listener).and_then(|ports| ports.get(at));
         if !known.is_some_and(Option::is_some) {
             self.meet_port(snapshot, listener, protocol, at);
@@ -313,6 +321,27 @@ impl Series {
         match self.ports.get(listener).and_then(|ports| ports.get(at)) {
             Some(Some(port)) => port,
             _ => &self.nobody.port,
+        }
+    }
+
+    /// The same, to be kept.
+    pub fn port_of(
+        &mut self,
+        snapshot: &Snapshot,
+        listener: usize,
+        at: usize,
+    ) -> Option<Arc<Port>> {
+        self.port(snapshot, listener, at);
+        let at = self.port_at(snapshot, at);
+        self.ports.get(listener)?.get(at)?.clone()
+    }
+
+    fn port_at(&self, snapshot: &Snapshot, protocol: usize) -> usize {
+        let last = snapshot.protocols.len() + 1;
+        match protocol {
+            UNKNOWN => last,
+            OPAQUE => last - 1,
+            at => at,
         }
     }
 
@@ -332,7 +361,7 @@ impl Series {
         }
     }
 
-    /// The figures of the route at this position.
+    /// The figures of the route of this number.
     #[inline]
     pub fn route(&mut self, snapshot: &Snapshot, at: usize) -> &RouteSeries {
         if !self.routes.get(at).is_some_and(Option::is_some) {
@@ -346,7 +375,7 @@ impl Series {
 
     #[cold]
     fn meet_route(&mut self, snapshot: &Snapshot, at: usize) {
-        let Some(name) = route_name(snapshot, at) else { return };
+        let Some(name) = snapshot.known_routes.name(at) else { return };
         let name = self.metrics.admit_route(name);
         let new = || Arc::new(self.metrics.new_route());
         let route = self.tables().routes.entry(name).or_insert_with(new).clone();
@@ -494,9 +523,4 @@ impl Series {
         self.spoke(snapshot, listener, protocol, false);
         self.ports.get(listener)?.get(protocol)?.clone().map(Open)
     }
-}
-
-/// What a route's figures are told by.
-fn route_name(snapshot: &Snapshot, at: usize) -> Option<&str> {
-    snapshot.routes.routes().get(at).map(|route| route.name.as_str())
 }

@@ -101,7 +101,7 @@ fn ended(route: Option<usize>, how: How, took: u64) -> Ended<'static> {
 }
 
 fn text(metrics: &Metrics, snapshot: &Snapshot, format: Format) -> String {
-    let families = metrics.families(snapshot, &Default::default(), 0);
+    let families = metrics.families(snapshot, &Default::default(), &Default::default(), 0);
     text::write(&families, &metrics.settings.buckets, "id", format)
 }
 
@@ -191,7 +191,7 @@ fn what_a_config_no_longer_names_makes_room() {
     assert!(told.contains("polyport_metrics_merged{kind=\"route\"} 27\n"), "{told}");
     // As long as a worker counts there, nothing is dropped.
     assert!(text(&metrics, &after, Format::Prometheus).contains("r29"));
-    series.forget_places();
+    series.renew(&after);
     let told = text(&metrics, &after, Format::Prometheus);
     assert!(!told.contains("r29"), "{told}");
     series.ended(&after, &ended(Some(1), How::Sent, 5), 0);
@@ -205,14 +205,17 @@ fn what_a_config_no_longer_names_makes_room() {
 fn reloads_are_told() {
     let snapshot = snapshot(1, "");
     let metrics = Metrics::new(Settings::default());
-    let told = |metrics: &Metrics| text(metrics, &snapshot, Format::OpenMetrics);
-    assert!(told(&metrics).contains("polyport_config_last_reload_successful 1\n"));
-    metrics.reloaded(true);
-    metrics.reloaded(false);
-    let told = told(&metrics);
+    let told = |reloads: &crate::control::Reloads| {
+        let families = metrics.families(&snapshot, &Default::default(), reloads, 0);
+        text::write(&families, &metrics.settings.buckets, "id", Format::OpenMetrics)
+    };
+    let mut reloads = crate::control::Reloads { done: 3, refused: 2, last: 5, error: None };
+    assert!(told(&reloads).contains("polyport_config_last_reload_successful 1\n"));
+    reloads.error = Some("wrong".into());
+    let told = told(&reloads);
     assert!(told.contains("polyport_config_last_reload_successful 0\n"), "{told}");
-    assert!(told.contains("polyport_config_reloads_total{result=\"success\"} 1\n"), "{told}");
-    assert!(told.contains("polyport_config_reloads_total{result=\"failure\"} 1\n"), "{told}");
+    assert!(told.contains("polyport_config_reloads_total{result=\"success\"} 3\n"), "{told}");
+    assert!(told.contains("polyport_config_reloads_total{result=\"failure\"} 2\n"), "{told}");
 }
 
 #[test]
