@@ -14,6 +14,7 @@ use polyport_router::{Split, Table, hash_key};
 pub use crate::balance::{Balance, Eligibility, Hashing, Place, Set};
 
 use crate::breaker::Breaker;
+use crate::control::discovery::Discover;
 use crate::edit::{Edits, Reply};
 use crate::guard::{Access, Guard};
 use crate::health::Health;
@@ -146,6 +147,8 @@ pub struct Cluster {
     pub name: String,
     /// In file order.
     pub endpoints: Vec<Endpoint>,
+    /// Where its endpoints are found while the proxy runs; `None`: they stay as they are.
+    pub discover: Option<Arc<Discover>>,
     /// How an endpoint is chosen.
     pub balance: Balance,
     /// Which may be chosen.
@@ -184,7 +187,7 @@ pub struct Cluster {
 }
 
 /// One upstream address.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Where it is.
     pub address: SocketAddr,

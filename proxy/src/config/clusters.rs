@@ -38,6 +38,7 @@ pub(super) fn read(
         section.finish(&[
             "name",
             "endpoints",
+            "discover",
             "balance",
             "locality",
             "slow-start",
@@ -62,7 +63,11 @@ pub(super) fn read(
         if clusters.list.iter().any(|had| had.name == name) {
             section.source.error(span.clone(), format!("two clusters are called `{name}`"), None);
         }
-        let endpoints = endpoints(&section, resolve, zone);
+        let discover = super::discover::read(&section, zone).map(Arc::new);
+        let endpoints = match section.get("discover") {
+            None => endpoints(&section, resolve, zone),
+            Some(_) => Vec::new(),
+        };
         let eligibility = balance::eligibility(&section, &endpoints, zone);
         let http2 = section.boolean("http2").unwrap_or(false);
         if http2 && let Some((_, span)) = section.string("proxy-protocol") {
@@ -82,6 +87,7 @@ pub(super) fn read(
             outliers: health::outlier(&section)
                 .map(|rules| Arc::new(Outliers::new(rules, endpoints.len()))),
             endpoints,
+            discover,
             balance: balance::read(&section, registry, interest),
             eligibility,
             connect_timeout: duration("connect-timeout", defaults.connect_timeout),
@@ -105,7 +111,11 @@ fn endpoints(section: &Reader<'_, '_>, resolve: Resolve<'_>, zone: Option<&str>)
     let example = "endpoints = [\"127.0.0.1:6379\"]";
     let Some(value) = section.get("endpoints") else {
         let message = "[[cluster]] without `endpoints`".to_owned();
-        section.source.error(section.span.clone(), message, Some(format!("add {example}")));
+        section.source.error(
+            section.span.clone(),
+            message,
+            Some(format!("add {example}, or discover")),
+        );
         return Vec::new();
     };
     let DeValue::Array(array) = value.get_ref() else {

@@ -10,6 +10,7 @@ mod balance;
 mod breaker;
 mod clusters;
 mod diagnostic;
+mod discover;
 mod edits;
 mod faults;
 mod health;

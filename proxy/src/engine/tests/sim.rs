@@ -194,6 +194,7 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
         clusters: vec![Cluster {
             name: "all".into(),
             endpoints: vec![endpoint.clone(), endpoint],
+            discover: None,
             balance: Balance::RoundRobin,
             eligibility: Eligibility::default(),
             connect_timeout: Duration::from_secs(1),

@@ -191,6 +191,7 @@ pub(super) fn cluster(
         name: at.to_string(),
         health: (0..count).map(|_| Health::default()).collect(),
         endpoints,
+        discover: None,
         balance,
         eligibility,
         connect_timeout: ms(if weather.calm { 60_000 } else { 100 }),

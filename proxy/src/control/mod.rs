@@ -1,0 +1,3 @@
+//! What changes while the proxy runs.
+
+pub mod discovery;
