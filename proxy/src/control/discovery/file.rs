@@ -178,11 +178,10 @@ fn endpoints(listed: Vec<Listed>, usual: &Usual) -> Result<Vec<Endpoint>, Unusab
         let place = usual.place(one.zone, one.priority);
         let weight = one.weight.map_or(usual.weight, |Weight(weight)| weight);
         all.extend(found.into_iter().map(|address| Endpoint {
-            address,
-            host: host.to_owned(),
             weight,
             labels: labels.clone(),
             place: place.clone(),
+            ..usual.endpoint(address, host)
         }));
     }
     Ok(all)

@@ -13,6 +13,7 @@
 
 pub mod dns;
 pub mod file;
+pub(crate) mod stage;
 pub mod supervisor;
 
 use std::collections::BTreeMap;
@@ -129,6 +130,9 @@ impl Usual {
             weight: self.weight,
             labels: self.labels.clone(),
             place: self.place(None, None),
+            drained: false,
+            retired: false,
+            tenant: 0,
         }
     }
 

@@ -27,8 +27,8 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// refuses their requests; one that never starts refuses all.
 pub const START: Duration = Duration::from_secs(5);
 
-/// Where the endpoints of a cluster (its name) go.
-pub type Publish = Arc<dyn Fn(&str, Vec<Endpoint>) + Send + Sync>;
+/// Where the endpoints of a cluster (its name) go that this source has found. It may wait.
+pub type Publish = Arc<dyn Fn(&str, &Arc<Discover>, Vec<Endpoint>) + Send + Sync>;
 
 /// The sources of all clusters, each in a task of its own; they end when this is dropped.
 pub struct Supervisors {
@@ -51,21 +51,22 @@ impl fmt::Debug for Supervisors {
 }
 
 impl Supervisors {
-    /// None yet; what they find goes to `publish`, which must not wait.
+    /// None yet; what they find goes to `publish`.
     pub fn new(publish: Publish) -> Self {
         Self { publish, running: BTreeMap::new(), tasks: JoinSet::new() }
     }
 
-    /// Runs the sources of this snapshot's clusters and no others. Those that ask for the
-    /// same as before go on undisturbed. Call it inside a runtime.
+    /// Runs the sources of this snapshot's clusters and no others. Those that a config has
+    /// taken over from the one before go on undisturbed. Call it inside a runtime.
     pub fn follow(&mut self, snapshot: &Snapshot) {
         let wanted: BTreeMap<&str, &Arc<Discover>> = snapshot
             .clusters
             .iter()
+            .filter(|cluster| !cluster.retired)
             .filter_map(|cluster| Some((cluster.name.as_str(), cluster.discover.as_ref()?)))
             .collect();
         self.running.retain(|name, running| {
-            let stays = wanted.get(name.as_str()).is_some_and(|had| **had == running.discover);
+            let stays = wanted.get(name.as_str()).is_some_and(|had| Arc::ptr_eq(had, &running.discover));
             if !stays {
                 running.task.abort();
             }
@@ -116,9 +117,10 @@ async fn restart(
     loop {
         // A task of its own, so that a panic in it is not the end; it ends with this one.
         let mut one = JoinSet::new();
-        let (name, publish, tell) = (cluster.clone(), publish.clone(), tell.clone());
+        let (name, asked) = (cluster.clone(), discover.clone());
+        let (publish, tell) = (publish.clone(), tell.clone());
         let publish = move |endpoints| {
-            publish(&name, endpoints);
+            publish(&name, &asked, endpoints);
             tell.send_replace(true);
         };
         let (name, empty) = (cluster.clone(), discover.empty);
@@ -148,8 +150,9 @@ pub async fn attend(
     mut source: impl Source,
     empty: Empty,
     cluster: &str,
-    mut publish: impl FnMut(Vec<Endpoint>),
+    publish: impl Fn(Vec<Endpoint>) + Send + Sync + 'static,
 ) {
+    let publish = Arc::new(publish);
     let mut held: Option<Vec<Endpoint>> = None;
     let mut complaint = None;
     let mut backoff = Backoff::new(SmallRng::from_os_rng());
@@ -169,7 +172,9 @@ pub async fn attend(
                 if held.as_ref() != Some(&found) {
                     let changes = Changes::between(held.as_deref().unwrap_or_default(), &found);
                     tracing::info!(%cluster, endpoints = found.len(), %changes, "endpoints changed");
-                    publish(found.clone());
+                    let (publish, set) = (publish.clone(), found.clone());
+                    // Whoever changes the config at the same time is waited for.
+                    let _ = tokio::task::spawn_blocking(move || publish(set)).await;
                     held = Some(found);
                 }
                 continue;

@@ -36,12 +36,14 @@ async fn published(
     answers: Vec<Result<Vec<Endpoint>, Trouble>>,
 ) -> Vec<(Duration, Vec<u16>)> {
     let answers = answers.into_iter().map(|answer| (Duration::from_secs(1), answer)).collect();
-    let (began, mut all) = (Instant::now(), Vec::new());
-    let task = attend(Told(answers), empty, "orders", |found: Vec<Endpoint>| {
-        all.push((began.elapsed(), found.iter().map(|found| found.address.port()).collect()));
+    let (began, all) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
+    let note = all.clone();
+    let task = attend(Told(answers), empty, "orders", move |found: Vec<Endpoint>| {
+        let ports = found.iter().map(|found| found.address.port()).collect();
+        note.lock().expect("no panic").push((began.elapsed(), ports));
     });
     let _ = timeout(Duration::from_secs(3600), task).await;
-    all
+    std::mem::take(&mut *all.lock().expect("no panic"))
 }
 
 fn only_ports(all: &[(Duration, Vec<u16>)]) -> Vec<&[u16]> {
@@ -130,18 +132,20 @@ type Seen = Arc<Mutex<Vec<(String, Vec<u16>)>>>;
 fn notes() -> (Seen, Publish) {
     let seen = Seen::default();
     let note = seen.clone();
-    let publish = move |cluster: &str, found: Vec<Endpoint>| {
+    let publish = move |cluster: &str, _: &Arc<Discover>, found: Vec<Endpoint>| {
         let ports = found.iter().map(|found| found.address.port()).collect();
         note.lock().expect("no panic").push((cluster.to_owned(), ports));
     };
     (seen, Arc::new(publish))
 }
 
-fn snapshot(text: &str, folder: &std::path::Path) -> Snapshot {
+fn snapshot(text: &str, folder: &std::path::Path, before: Option<&Snapshot>) -> Snapshot {
     let text = format!("[[listener]]\naddress = \"127.0.0.1:7000\"\n{text}");
     let file = folder.join("p.toml");
     let registry = polyport_codecs::Registry::builtin();
-    match crate::config::compile(&text, &file.display().to_string(), &registry) {
+    let file = file.display().to_string();
+    let resolve = |_: &str| Err(std::io::Error::other("no such host"));
+    match crate::config::compile_over(&text, &file, &registry, &resolve, before) {
         Ok((snapshot, _)) => snapshot,
         Err(errors) => panic!("{errors:#?}"),
     }
@@ -164,22 +168,25 @@ async fn sources_follow_the_config() {
     write("b.toml", 2);
     let (seen, publish) = notes();
     let mut supervisors = Supervisors::new(publish);
-    let with = |text: &str| snapshot(text, folder.path());
-    supervisors.follow(&with(&format!("{}{}", cluster("a", "a.toml"), cluster("b", "none.toml"))));
+    let text = [cluster("a", "a.toml"), cluster("b", "none.toml")].concat();
+    let one = snapshot(&text, folder.path(), None);
+    supervisors.follow(&one);
     let late = supervisors.ready(Duration::from_secs(1)).await;
     assert_eq!(late, ["b"], "its file is not there");
     assert_eq!(*seen.lock().expect("no panic"), [("a".to_owned(), vec![1])]);
 
     // One goes on, one asks for something else, one is new.
     let text = [cluster("a", "a.toml"), cluster("b", "b.toml"), cluster("c", "a.toml")].concat();
-    supervisors.follow(&with(&text));
+    let two = snapshot(&text, folder.path(), Some(&one));
+    supervisors.follow(&two);
     assert_eq!(supervisors.ready(START).await, [""; 0]);
     let mut after = seen.lock().expect("no panic").split_off(1);
     after.sort();
     assert_eq!(after, [("b".to_owned(), vec![2]), ("c".to_owned(), vec![1])]);
 
     // Nobody follows the file of a cluster that is gone.
-    supervisors.follow(&with(&cluster("b", "b.toml")));
+    let three = snapshot(&cluster("b", "b.toml"), folder.path(), Some(&two));
+    supervisors.follow(&three);
     write("a.toml", 7);
     write("b.toml", 8);
     let all = [("a".to_owned(), vec![1]), ("b".to_owned(), vec![8])];
@@ -188,4 +195,10 @@ async fn sources_follow_the_config() {
         sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(*seen.lock().expect("no panic"), all);
+
+    // One that was gone and is back begins anew.
+    let text = [cluster("a", "a.toml"), cluster("b", "b.toml")].concat();
+    supervisors.follow(&snapshot(&text, folder.path(), Some(&three)));
+    assert_eq!(supervisors.ready(START).await, [""; 0]);
+    assert_eq!(seen.lock().expect("no panic").last(), Some(&("a".to_owned(), vec![7])));
 }
