@@ -66,7 +66,8 @@ impl Supervisors {
             .filter_map(|cluster| Some((cluster.name.as_str(), cluster.discover.as_ref()?)))
             .collect();
         self.running.retain(|name, running| {
-            let stays = wanted.get(name.as_str()).is_some_and(|had| Arc::ptr_eq(had, &running.discover));
+            let stays =
+                wanted.get(name.as_str()).is_some_and(|had| Arc::ptr_eq(had, &running.discover));
             if !stays {
                 running.task.abort();
             }
