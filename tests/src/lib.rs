@@ -14,6 +14,7 @@ pub mod bolt;
 pub mod certs;
 pub mod chaos;
 pub mod dnsmasq;
+pub mod everyone;
 pub mod grpc;
 pub mod haproxy;
 pub mod http2;
