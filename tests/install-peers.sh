@@ -3,7 +3,8 @@
 # again: what is there already is left alone, and that takes a second.
 #
 #   apt  redis-server redis-tools mosquitto mosquitto-clients nginx wrk curl openssl
-#        haproxy nutcracker nghttp2-client nghttp2-server thrift-compiler, python3, nodejs
+#        haproxy nutcracker nghttp2-client nghttp2-server thrift-compiler,
+#        dnsmasq-base, python3, nodejs
 #   pip  in .peers/venv   tests/peers/python/requirements.txt
 #   npm  in .peers/node   tests/peers/node/package.json
 set -euo pipefail
@@ -47,6 +48,8 @@ need mosquitto mosquitto
 need mosquitto_pub mosquitto-clients
 need thrift thrift-compiler
 need openssl openssl
+# The program without the service.
+need dnsmasq dnsmasq-base
 need nghttp nghttp2-client
 need nghttpd nghttp2-server
 need python3 python3

@@ -15,6 +15,7 @@ pub use crate::balance::{Balance, Eligibility, Hashing, Place, Set};
 
 use crate::breaker::Breaker;
 use crate::config::Outline;
+use crate::control::discovery::Discover;
 use crate::edit::{Edits, Reply};
 use crate::guard::{Access, Guard};
 use crate::health::Health;
@@ -199,6 +200,8 @@ pub struct Cluster {
     /// In file order, as first seen: over changes each address keeps its position, and those
     /// that are gone stay as `retired`.
     pub endpoints: Vec<Endpoint>,
+    /// Where its endpoints are found while the proxy runs; `None`: they stay as they are.
+    pub discover: Option<Arc<Discover>>,
     /// All endpoints that take requests: index into [`Snapshot::sets`].
     pub set: usize,
     /// Differs where connections made under an earlier config are of no more use.
@@ -243,7 +246,7 @@ pub struct Cluster {
 }
 
 /// One upstream address.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Where it is.
     pub address: SocketAddr,

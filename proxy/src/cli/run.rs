@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use crate::control::Control;
+use crate::control::discovery::stage::Discovery;
 use crate::control::files::{EVERY, Watched};
 use crate::snapshot::Snapshot;
 use crate::worker::{Proxy, StartError};
@@ -24,12 +25,13 @@ pub(super) fn run(
     path: &Path,
     registry: &Registry,
 ) -> Result<ExitCode, StartError> {
-    let snapshot = Arc::new(snapshot);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before the first listener is bound, so that no signal finds its default action.
     let mut stop = runtime.block_on(async { Stop::new() })?;
     let hang_up = runtime.block_on(async { signal(SignalKind::hangup()) })?;
     let watched = Watched::new(path.to_owned());
+    let (mut discovery, snapshot) = runtime.block_on(Discovery::begin(snapshot));
+    let snapshot = Arc::new(snapshot);
     // Before privileges are given up.
     let admin = match snapshot.admin {
         Some(address) => {
@@ -40,6 +42,7 @@ pub(super) fn run(
         None => None,
     };
     let proxy = Proxy::start(snapshot.clone())?;
+    runtime.block_on(async { discovery.follow(proxy.control()) });
     proxy.control().read_from(path.to_owned(), registry.clone());
     for (listener, address) in snapshot.listeners.iter().zip(proxy.addresses()) {
         tracing::info!(listener = %listener.name, %address, workers = snapshot.workers, "listening");

@@ -11,6 +11,7 @@ mod blot;
 mod breaker;
 mod clusters;
 mod diagnostic;
+mod discover;
 mod edits;
 mod faults;
 mod health;

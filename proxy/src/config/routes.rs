@@ -276,7 +276,9 @@ pub(super) fn arm(
     let fits = |endpoint: &Endpoint| {
         !endpoint.retired && labels.iter().all(|(key, want)| endpoint.labels.get(key) == Some(want))
     };
-    let any = settings.endpoints.iter().any(|endpoint| !endpoint.retired);
+    // Those that are found while the proxy runs may have them then.
+    let any =
+        settings.discover.is_none() && settings.endpoints.iter().any(|endpoint| !endpoint.retired);
     if any && !settings.endpoints.iter().any(fits) {
         let message = format!("no endpoint of `{name}` has these labels");
         section.source.error(labels_span, message, None);

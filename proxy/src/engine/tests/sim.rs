@@ -201,6 +201,7 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
             epoch: 0,
             retired: false,
             endpoints: vec![endpoint.clone(), endpoint],
+            discover: None,
             balance: Balance::RoundRobin,
             eligibility: Eligibility::default(),
             connect_timeout: Duration::from_secs(1),
