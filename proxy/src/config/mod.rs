@@ -19,6 +19,7 @@ mod matchers;
 mod reader;
 mod retry;
 mod routes;
+pub mod schema;
 mod settings;
 mod transport;
 mod values;

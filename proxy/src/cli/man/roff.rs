@@ -1,0 +1,51 @@
+//! The little of roff that pages need.
+
+use super::{MANUAL, source};
+
+/// The line that begins a page.
+pub(super) fn title(name: &str, section: u8) -> String {
+    format!(".TH {} {section} \"\" \"{}\" \"{MANUAL}\"\n", text(name), text(&source()))
+}
+
+/// Text in which nothing means anything to roff.
+pub(super) fn text(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (at, line) in text.lines().enumerate() {
+        if at > 0 {
+            out.push('\n');
+        }
+        if line.starts_with(['.', '\'']) {
+            out.push_str("\\&");
+        }
+        for letter in line.chars() {
+            match letter {
+                '\\' => out.push_str("\\e"),
+                '-' => out.push_str("\\-"),
+                '"' => out.push_str("\\(dq"),
+                '~' => out.push_str("\\(ti"),
+                '^' => out.push_str("\\(ha"),
+                '`' => out.push_str("\\(ga"),
+                other => out.push(other),
+            }
+        }
+    }
+    out
+}
+
+/// Lines that stay as they are.
+pub(super) fn listing(lines: &str) -> String {
+    let lines: Vec<String> =
+        lines.lines().map(str::trim).filter(|line| !line.is_empty()).map(text).collect();
+    format!(".nf\n{}\n.fi\n", lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_text_is_a_command() {
+        assert_eq!(text(".TH\n'x\\n -c \"~\""), "\\&.TH\n\\&'x\\en \\-c \\(dq\\(ti\\(dq");
+        assert_eq!(listing("\n  a -b\n  c\n"), ".nf\na \\-b\nc\n.fi\n");
+    }
+}
