@@ -93,12 +93,12 @@ enum Verb {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
-    /// Prints the manual's first page, or writes all of them into a folder.
+    /// Prints the manual's first page, or writes all of them below a folder.
     #[command(
-        after_help = "Examples:\n  polyport man | man -l -\n  polyport man --dir /usr/local/share/man/man1"
+        after_help = "Examples:\n  polyport man | man -l -\n  polyport man --dir /usr/local/share/man"
     )]
     Man {
-        /// The folder; it is made where it is not there.
+        /// Writes all pages: DIR/man1/polyport.1, DIR/man5/polyport.toml.5, …
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },

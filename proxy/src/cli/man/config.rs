@@ -11,7 +11,7 @@ use crate::config::schema::{Key, Place, Shape, tables};
 pub(super) fn page(registry: &Registry) -> String {
     let mut out = roff::title("polyport.toml", 5);
     out += ".SH NAME\npolyport.toml \\- the config of polyport\n";
-    out += ".SH DESCRIPTION\nOne TOML file. \\fBpolyport check\\fR(1) tells every mistake at once, each \
+    out += ".SH DESCRIPTION\nOne TOML file. \\fBpolyport\\-check\\fR(1) tells every mistake at once, each \
             with its line and what to write instead; a config with a mistake is not used. File names \
             in it are relative to its folder.\n";
     out += ".SH EXAMPLE\n";

@@ -48,7 +48,7 @@ const MORE: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Writes every page into `folder`, or the first one to standard output.
+/// Writes every page below `folder`, or the first one to standard output.
 pub(super) fn man(folder: Option<&Path>, registry: &Registry) -> Result<ExitCode, String> {
     let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
@@ -60,9 +60,12 @@ pub(super) fn man(folder: Option<&Path>, registry: &Registry) -> Result<ExitCode
         return written(first.unwrap_or_default());
     };
     pages.push(("polyport.toml.5".into(), config::page(registry).into_bytes()));
-    std::fs::create_dir_all(folder)
-        .map_err(|error| format!("error: cannot make {}: {error}", folder.display()))?;
     for (name, text) in &pages {
+        // As man wants it: man1/polyport.1.
+        let section = name.rsplit('.').next().unwrap_or_default();
+        let folder = folder.join(format!("man{section}"));
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| format!("error: cannot make {}: {error}", folder.display()))?;
         let file = folder.join(name);
         std::fs::write(&file, text)
             .map_err(|error| format!("error: cannot write {}: {error}", file.display()))?;
@@ -116,7 +119,7 @@ fn page(command: &Command, man: &Man) -> io::Result<Vec<u8>> {
         others.insert(0, ".BR polyport (1),".to_owned());
     }
     out.extend(format!(".SH SEE ALSO\n{}\n", others.join("\n")).into_bytes());
-    Ok(out)
+    Ok(roff::tidy(&String::from_utf8_lossy(&out)).into_bytes())
 }
 
 /// One line that says what it is; the first sentence, without its stop.
