@@ -98,7 +98,7 @@ enum Verb {
         after_help = "Examples:\n  polyport man | man -l -\n  polyport man --dir /usr/local/share/man"
     )]
     Man {
-        /// Writes all pages: DIR/man1/polyport.1, DIR/man5/polyport.toml.5, …
+        /// Writes all pages: DIR/man1/polyport.1, DIR/man5/polyport.toml.5, and so on
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
