@@ -122,6 +122,13 @@ pub(super) fn workers(root: &mut Reader<'_, '_>) -> usize {
     root.integer("workers", 1..=1024).map_or(cores, |workers| workers as usize)
 }
 
+/// Whether the config file is read again when it changes.
+pub(super) fn watches(root: &mut Reader<'_, '_>) -> bool {
+    let Some(section) = root.section("reload", "[reload]") else { return false };
+    section.finish(&["watch"]);
+    section.boolean("watch").unwrap_or(false)
+}
+
 pub(super) fn admin(root: &mut Reader<'_, '_>) -> Option<SocketAddr> {
     let section = root.section("admin", "[admin]")?;
     section.finish(&["address"]);

@@ -8,6 +8,7 @@
 //! Read on: [`turn`] (the loop), [`sockets`] (reads and writes), [`ready`] (who
 //! has to be looked at).
 
+pub(crate) mod command;
 pub(crate) mod dial;
 mod greet;
 pub(crate) mod inbox;
@@ -26,6 +27,9 @@ use std::thread::JoinHandle;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
 
+use command::Commands;
+
+use crate::control::Control;
 use crate::engine::{Counters, Tap};
 use crate::guard::Audit;
 use crate::health::watch::Watch;
@@ -116,10 +120,8 @@ pub struct Proxy {
     stop: Arc<Stop>,
     /// Writes denials to their file; ends after the workers.
     audit: Option<JoinHandle<()>>,
-    snapshot: Arc<Snapshot>,
+    control: Control,
     began: tokio::time::Instant,
-    /// Checks endpoints for as long as the proxy is there.
-    _watch: Option<Watch>,
 }
 
 impl Proxy {
@@ -156,9 +158,14 @@ impl Proxy {
             }
             sockets.push(own);
         }
-        crate::tls::watch::watch(&snapshot)?;
         let stop = Arc::new(Stop::default());
         let began = tokio::time::Instant::now();
+        let workers = snapshot.workers.max(1);
+        let commands: Vec<Arc<Commands>> = (0..workers).map(|_| Arc::default()).collect();
+        let watch = Watch::new(began);
+        watch.begin(&snapshot)?;
+        let control = Control::new(snapshot.clone(), commands.clone(), watch);
+        crate::tls::watch::watch(&control)?;
         let (sink, audit) = match &snapshot.access.audit {
             Audit::File(path) => {
                 let opened = crate::audit::file(path);
@@ -174,11 +181,10 @@ impl Proxy {
             boards: Vec::new(),
             stop,
             audit,
-            snapshot: snapshot.clone(),
+            control,
             began,
-            _watch: crate::health::watch::watch(&snapshot, began)?,
         };
-        for (at, own) in sockets.into_iter().enumerate() {
+        for (at, (own, commands)) in sockets.into_iter().zip(commands).enumerate() {
             let board = Arc::new(Board::default());
             proxy.boards.push(board.clone());
             let (snapshot, stop, tap) = (snapshot.clone(), proxy.stop.clone(), tap.clone());
@@ -194,7 +200,9 @@ impl Proxy {
                     tasks.block_on(
                         &runtime,
                         tokio::task::unconstrained(async move {
-                            match turn::Worker::new(snapshot, own, seed, tap, board, stop, began) {
+                            match turn::Worker::new(
+                                snapshot, own, seed, tap, board, commands, stop, began,
+                            ) {
                                 Ok(mut worker) => {
                                     if let Some(sink) = sink {
                                         worker.audit_to(sink);
@@ -216,9 +224,14 @@ impl Proxy {
         self.addresses.clone()
     }
 
-    /// What it runs.
-    pub fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
+    /// What it runs now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.control.snapshot()
+    }
+
+    /// What changes it.
+    pub fn control(&self) -> &Control {
+        &self.control
     }
 
     /// The engines' clock: ms since it started.
@@ -268,7 +281,8 @@ impl Drop for Proxy {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// A listening socket that every worker has for itself.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;

@@ -3,6 +3,7 @@
 //! with its own answer, nothing that must not be done twice is, nothing hangs, nobody is
 //! woken for nothing, and in the end all books are empty and their sums agree.
 
+mod change;
 mod config;
 mod world;
 
@@ -18,6 +19,7 @@ use crate::breaker::Breaker;
 use crate::engine::state::ConnId;
 use crate::engine::{Action, Engine};
 use crate::snapshot::Snapshot;
+use change::change;
 use config::{Weather, chance, config, weather};
 use world::{Client, Pipe, Server, World, accept, client_step, script, server_step};
 
@@ -37,7 +39,7 @@ struct Sum {
 fn storm(protocol: &'static Toy, seed: u64) -> Sum {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut weather = weather(&mut rng);
-    let snapshot = Arc::new(config(protocol, &mut rng, &mut weather));
+    let mut snapshot = Arc::new(config(protocol, &mut rng, &mut weather));
     let mut engine = Engine::new(snapshot.clone(), seed, None);
     let mut world = World::default();
     let in_order = matches!(protocol.exchange(), Exchange::Ordered { .. });
@@ -61,6 +63,7 @@ fn storm(protocol: &'static Toy, seed: u64) -> Sum {
             lives,
         });
     }
+    let drawn = weather;
     let says = |world: &World, engine: &Engine| {
         let clients: Vec<String> = world
             .clients
@@ -77,13 +80,14 @@ fn storm(protocol: &'static Toy, seed: u64) -> Sum {
             })
             .collect();
         format!(
-            "{} seed {seed}: {weather:?} {} {:?}",
+            "{} seed {seed}: {drawn:?} {} {:?}",
             protocol.name,
             clients.concat(),
             engine.counters()
         )
     };
     let mut now = 1_000;
+    let (mut breakers, mut changes): (Vec<Arc<Breaker>>, u32) = (Vec::new(), 0);
     for round in 0.. {
         assert!(round < 30_000, "a request never ended: {}", says(&world, &engine));
         now += if chance(&mut rng, 2) { rng.random_range(0..200) } else { rng.random_range(0..4) };
@@ -103,6 +107,15 @@ fn storm(protocol: &'static Toy, seed: u64) -> Sum {
                 1 => health.checked(true, now),
                 _ => health.eject(now + rng.random_range(1..300)),
             }
+        }
+        if weather.changes > 0 && rng.random_ratio(weather.changes, 1000) {
+            let next = Arc::new(change(&snapshot, protocol, &mut rng, &mut weather));
+            for breaker in snapshot.clusters.iter().filter_map(|cluster| cluster.breaker.clone()) {
+                breakers.push(breaker);
+            }
+            snapshot = next.clone();
+            engine.reload(next);
+            changes += 1;
         }
         if weather.drain_at == Some(round) {
             engine.drain();
@@ -153,6 +166,14 @@ fn storm(protocol: &'static Toy, seed: u64) -> Sum {
         engine.tick(now * 1000);
     }
     let about = says(&world, &engine);
+    engine.forget_past();
+    assert!(engine.past.is_empty(), "{} past configs kept: {about}", engine.past.len());
+    for breaker in breakers {
+        let used = snapshot.clusters.iter().filter_map(|cluster| cluster.breaker.as_ref());
+        if !used.into_iter().any(|used| Arc::ptr_eq(used, &breaker)) {
+            assert_eq!(counts(&breaker), (0, 0, 0, 0), "after {changes} changes: {about}");
+        }
+    }
     books(engine, &snapshot, &world, weather, &about)
 }
 
