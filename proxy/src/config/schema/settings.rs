@@ -40,6 +40,7 @@ pub static ROOT: Table = Table::new(
         Key::new("defaults", Shape::Table(&DEFAULTS), "Times where routes and clusters name none."),
         Key::new("limits", Shape::Table(&LIMITS), "What one message or client may cost."),
         Key::new("admin", Shape::Table(&ADMIN), "Where operators ask how the proxy is."),
+        Key::new("reload", Shape::Table(&RELOAD), "When the config is read again."),
         Key::new(
             "access",
             Shape::Table(&ACCESS),
@@ -160,6 +161,13 @@ static ADMIN: Table = Table::new(
     "Where operators ask how the proxy is.",
     &[Key::new("address", Shape::Text, "Host and port, on loopback: \"127.0.0.1:7001\".")
         .required()],
+);
+
+static RELOAD: Table = Table::new(
+    "[reload]",
+    "RELOAD in settings.rs",
+    "When the config is read again; SIGHUP asks for it in any case.",
+    &[Key::new("watch", Shape::Flag, "Whenever the file changes.").default("false")],
 );
 
 static ACCESS: Table = Table::new(
