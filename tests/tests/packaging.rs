@@ -245,6 +245,7 @@ fn the_dockerfile_s_steps_build_the_binary() {
     let target = root().join("target");
     let tree = target.join("dockerfile");
     let _ = std::fs::remove_dir_all(&tree);
+    std::fs::create_dir_all(&tree).expect("a folder");
     let (mut builds, mut stages) = (0, 0);
     for (word, rest) in &instructions {
         match word.as_str() {

@@ -84,7 +84,7 @@ const FINE: &[&str] = &[
     "match = { path = { any = [{ prefix = \"/a\" }, \"b\", { not = \"c\" }] }, size = { min = 1, max = 2.5 } }",
     "match = { tls.client.san = \"spiffe://shop/cart\", tls.sni = false }",
     "match = { protocol = [\"http\", \"redis\"], method = true }",
-    "match = { protocol = \"redis\", key = { prefix = \"a\" }, key.hashtag = \"b\" }",
+    "match = { protocol = \"redis\", key.hashtag = \"b\" }",
     "match = { protocol = \"redis\", \"key.hashtag\" = \"b\" }",
     "match = { attachment = { tenant = \"acme\", user = { regex = \"u.*\" } } }",
     "match = { protocol = \"tcp\" }",
