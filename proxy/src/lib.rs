@@ -19,6 +19,7 @@ pub mod engine;
 pub mod guard;
 pub mod health;
 pub mod limit;
+pub mod observe;
 pub mod policy;
 pub mod snapshot;
 mod streams;

@@ -1,0 +1,3 @@
+//! What the proxy tells of the messages that pass.
+
+pub mod redact;
