@@ -19,6 +19,7 @@ use crate::guard::{Access, Guard};
 use crate::health::Health;
 use crate::health::checks::Checks;
 use crate::health::outlier::Outliers;
+use crate::observe::access_log::AccessLogs;
 use crate::policy::mirror::Mirror;
 use crate::policy::retry::{Retry, RetryBudget};
 use crate::tls::client::ClientTls;
@@ -53,6 +54,8 @@ pub struct Snapshot {
     pub admin: Option<SocketAddr>,
     /// Who may come where no route says so, and where denials are told.
     pub access: Access,
+    /// Where requests that have ended are told.
+    pub access_logs: Arc<AccessLogs>,
 }
 
 impl Snapshot {

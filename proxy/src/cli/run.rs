@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::observe::output::Outputs;
 use crate::snapshot::Snapshot;
 use crate::worker::{Proxy, StartError};
 
@@ -18,6 +19,7 @@ pub(super) fn run(snapshot: Snapshot) -> Result<ExitCode, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before the first listener is bound, so that no signal finds its default action.
     let stop = runtime.block_on(async { Stop::new() })?;
+    let rotated = runtime.block_on(async { signal(SignalKind::user_defined1()) })?;
     let proxy = Proxy::start(snapshot.clone())?;
     for (listener, address) in snapshot.listeners.iter().zip(proxy.addresses()) {
         tracing::info!(listener = %listener.name, %address, workers = snapshot.workers, "listening");
@@ -33,6 +35,7 @@ pub(super) fn run(snapshot: Snapshot) -> Result<ExitCode, StartError> {
     let name = runtime.block_on(async {
         tokio::select! {
             name = stop.asked() => name,
+            () = reopen(rotated, proxy.outputs()) => "the end of signals",
             () = super::admin::serve(admin, &proxy) => "the end of the admin listener",
         }
     });
@@ -40,6 +43,14 @@ pub(super) fn run(snapshot: Snapshot) -> Result<ExitCode, StartError> {
     proxy.stop();
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the files of logs anew at each such signal, as they were moved away.
+async fn reopen(mut rotated: tokio::signal::unix::Signal, outputs: &Outputs) {
+    while rotated.recv().await.is_some() {
+        tracing::info!(signal = "SIGUSR1", "opening the files of logs anew");
+        outputs.reopen();
+    }
 }
 
 /// The signals that ask a process to end.

@@ -6,6 +6,7 @@
 //! [`listeners`], [`clusters`], [`routes`] with [`matchers`], [`settings`].
 
 mod access;
+mod access_log;
 mod balance;
 mod breaker;
 mod clusters;
@@ -24,6 +25,7 @@ mod transport;
 mod values;
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 
 use polyport_codecs::{Interest, KeySpec, Registry};
 use polyport_router::Table;
@@ -112,8 +114,18 @@ pub fn compile_with(
         clusters::read(&mut root, registry, &mut interest, resolve, &request_defaults, zone);
     let mut sets = balance::Sets::new(&clusters.list);
     let routes = routes::read(&mut root, registry, &clusters, &mut sets, &mut interest);
+    let access_logs = access_log::read(&mut root, registry, &mut interest);
     root.finish(&[
-        "workers", "zone", "listener", "cluster", "route", "defaults", "limits", "admin", "access",
+        "access-log",
+        "workers",
+        "zone",
+        "listener",
+        "cluster",
+        "route",
+        "defaults",
+        "limits",
+        "admin",
+        "access",
     ]);
 
     if listeners.is_empty() && !source.failed() {
@@ -175,6 +187,7 @@ pub fn compile_with(
         protocols,
         admin,
         access,
+        access_logs: Arc::new(access_logs),
     };
     Ok((snapshot, source.finish()))
 }

@@ -63,4 +63,8 @@ counters! {
     late as "replies_late_total",
     /// Requests refused because a bound on connections, requests or waiting was reached.
     overloaded as "requests_overloaded_total",
+    /// Lines written to access logs.
+    logged as "access_log_lines_total",
+    /// Lines that access logs lack, as the writer was behind.
+    unlogged as "access_log_dropped_total",
 }

@@ -28,6 +28,7 @@ mod flow;
 mod guard;
 mod launch;
 mod local;
+mod log;
 mod observe;
 mod pace;
 mod patience;
@@ -63,6 +64,7 @@ use buffer::Spares;
 use fault::Sleeper;
 use guard::Auditor;
 use launch::Kept;
+use log::Logger;
 use pending::Waits;
 use pool::{EndpointState, ProfileState};
 use slab::Slab;
@@ -149,6 +151,8 @@ pub struct Engine {
     /// Who waits for a time of its own.
     sleepers: BinaryHeap<Sleeper>,
     auditor: Auditor,
+    /// Access logs; `None`: there are none.
+    logger: Option<Box<Logger>>,
     actions: Vec<Action>,
     spares: Spares,
     /// For replies, of which nobody asks any key.
@@ -198,6 +202,7 @@ impl Engine {
             handed: Vec::new(),
             sleepers: BinaryHeap::new(),
             auditor: Auditor::new(&snapshot.access.audit),
+            logger: None,
             actions: Vec::new(),
             spares: Spares::default(),
             no_metadata: Metadata::default(),

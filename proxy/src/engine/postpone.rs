@@ -41,6 +41,7 @@ impl Engine {
     ) -> Passed {
         const NOWHERE: Passed = Passed::On { to: None, flight: None };
         let snapshot = self.snapshot.clone();
+        let line = self.take_line(None);
         let Chosen { lease, route, arm, timeout, edits, .. } = chosen;
         let (Some(down), Some(enabled)) =
             (self.downs.get_mut(id), snapshot.protocols.get(protocol))
@@ -81,6 +82,7 @@ impl Engine {
             note,
             route,
             arm,
+            line,
             ..Flight::begun(head, id, protocol, plain_body)
         });
         self.earliest_flight = self.earliest_flight.min(deadline);

@@ -7,6 +7,7 @@
 mod balance;
 mod between;
 mod guard;
+mod log;
 mod sim;
 mod slow;
 mod storm;

@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
@@ -29,10 +30,15 @@ use tokio::sync::Notify;
 use crate::engine::{Counters, Tap};
 use crate::guard::Audit;
 use crate::health::watch::Watch;
+use crate::observe::access_log::Opened;
+use crate::observe::output::{Outputs, Target};
 use crate::snapshot::Snapshot;
 
 /// Pending connections of a listening socket; the kernel caps it at `somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// How long the last lines may take to be written, at the end.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// Why a proxy could not start.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +58,14 @@ pub enum StartError {
     Audit {
         /// The file.
         path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// An access log's file cannot be opened.
+    #[error("cannot write an access log to {target:?}: {source}")]
+    AccessLog {
+        /// Where its lines go.
+        target: Target,
         /// What the system says.
         source: io::Error,
     },
@@ -114,8 +128,8 @@ pub struct Proxy {
     workers: Vec<JoinHandle<()>>,
     boards: Vec<Arc<Board>>,
     stop: Arc<Stop>,
-    /// Writes denials to their file; ends after the workers.
-    audit: Option<JoinHandle<()>>,
+    /// Where lines for people go; written to the end after the workers have ended.
+    outputs: Arc<Outputs>,
     snapshot: Arc<Snapshot>,
     began: tokio::time::Instant,
     /// Checks endpoints for as long as the proxy is there.
@@ -159,21 +173,22 @@ impl Proxy {
         crate::tls::watch::watch(&snapshot)?;
         let stop = Arc::new(Stop::default());
         let began = tokio::time::Instant::now();
-        let (sink, audit) = match &snapshot.access.audit {
+        let outputs = Arc::new(Outputs::default());
+        let sink = match &snapshot.access.audit {
             Audit::File(path) => {
-                let opened = crate::audit::file(path);
                 let failed = |source| StartError::Audit { path: path.clone(), source };
-                let (sink, writer) = opened.map_err(failed)?;
-                (Some(sink), Some(writer))
+                Some(crate::audit::file(path, &outputs).map_err(failed)?)
             }
-            Audit::Log | Audit::Off => (None, None),
+            Audit::Log | Audit::Off => None,
         };
+        let failed = |(target, source)| StartError::AccessLog { target, source };
+        let logs = Opened::open(&snapshot.access_logs, &outputs).map_err(failed)?;
         let mut proxy = Self {
             addresses,
             workers: Vec::new(),
             boards: Vec::new(),
             stop,
-            audit,
+            outputs,
             snapshot: snapshot.clone(),
             began,
             _watch: crate::health::watch::watch(&snapshot, began)?,
@@ -182,7 +197,7 @@ impl Proxy {
             let board = Arc::new(Board::default());
             proxy.boards.push(board.clone());
             let (snapshot, stop, tap) = (snapshot.clone(), proxy.stop.clone(), tap.clone());
-            let sink = sink.clone();
+            let (sink, logs) = (sink.clone(), logs.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let seed = rand::RngCore::next_u64(
                 &mut <rand::rngs::SmallRng as rand::SeedableRng>::from_os_rng(),
@@ -199,6 +214,7 @@ impl Proxy {
                                     if let Some(sink) = sink {
                                         worker.audit_to(sink);
                                     }
+                                    worker.log_to(logs, at);
                                     worker.await;
                                 }
                                 Err(error) => tracing::error!(%error, "a worker could not start"),
@@ -209,6 +225,11 @@ impl Proxy {
             proxy.workers.push(thread);
         }
         Ok(proxy)
+    }
+
+    /// Where lines for people go: access logs, denials.
+    pub fn outputs(&self) -> &Arc<Outputs> {
+        &self.outputs
     }
 
     /// Where it listens, in the config's order; ports that the system chose are filled in.
@@ -248,9 +269,7 @@ impl Proxy {
             // A worker that panicked has said so; there is nothing to wait for.
             let _ = worker.join();
         }
-        if let Some(audit) = self.audit.take() {
-            let _ = audit.join();
-        }
+        self.outputs.finish(FLUSH);
     }
 
     fn ask_to_stop(&self) {

@@ -27,6 +27,7 @@ use super::{Board, Stop};
 use crate::audit::Sink;
 use crate::engine::state::{ConnId, UpId};
 use crate::engine::{Action, Engine, Peer, Tap, Way};
+use crate::observe::access_log::Opened;
 use crate::snapshot::Snapshot;
 use crate::streams::{client, pipe, server};
 
@@ -59,6 +60,8 @@ pub(super) struct Worker {
     alarm_at: u64,
     stop: Arc<Stop>,
     stopping: Pin<Box<dyn Future<Output = ()>>>,
+    /// When the engine is told the time again, ms.
+    wall_at: u64,
     /// When a drain is given up.
     drain_until: Option<u64>,
     drain: Duration,
@@ -119,6 +122,7 @@ impl Worker {
             alarm_at: u64::MAX,
             stopping: Box::pin(async move { waiting.notify.notified().await }),
             stop,
+            wall_at: 0,
             drain_until: None,
             board,
             snapshot,
@@ -129,6 +133,11 @@ impl Worker {
             streams,
             sessions: Rc::default(),
         })
+    }
+
+    /// Requests get lines in these access logs; `at`: the worker's number.
+    pub(super) fn log_to(&mut self, logs: Option<Arc<Opened>>, at: usize) {
+        self.engine.log_to(logs, u16::try_from(at).unwrap_or(u16::MAX));
     }
 
     /// Denials are told there.
@@ -418,6 +427,16 @@ impl Worker {
         }
     }
 
+    /// Tells the engine what time it is for people, now and then: their clocks are set.
+    fn set_wall(&mut self) {
+        const EVERY: u64 = 1_000;
+        if self.engine.logs() && self.now() >= self.wall_at {
+            self.wall_at = self.now() + EVERY;
+            let now = crate::observe::text::now();
+            self.engine.set_wall(now.saturating_sub(self.micros()));
+        }
+    }
+
     fn set_alarm(&mut self, context: &mut Context<'_>) {
         let wanted = match self.drain_until {
             Some(until) => self.engine.next_deadline().min(until),
@@ -449,6 +468,7 @@ impl Future for Worker {
         worker.list.take(&mut ready, context.waker());
         ready.append(&mut worker.again);
         worker.engine.tick(worker.micros());
+        worker.set_wall();
         for what in ready.drain(..) {
             match what {
                 Ready::Conn(conn) => worker.look_at(conn),
@@ -485,6 +505,7 @@ impl Future for Worker {
             && ((worker.engine.is_drained() && worker.streams.open.get() == 0)
                 || worker.now() >= until)
         {
+            worker.engine.end_logs();
             return Poll::Ready(());
         }
         worker.set_alarm(context);

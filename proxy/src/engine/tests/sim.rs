@@ -10,6 +10,7 @@ use polyport_router::{Route, Split, Table};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use super::log;
 use super::toy::{Toy, id_of};
 use crate::breaker::{Bounds, Breaker};
 use crate::engine::state::{ConnId, UpId};
@@ -233,6 +234,7 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
         buffers: Buffers { high: 512, out_of_turn: 1024, in_flight: 8, connections: 1000 },
         admin: None,
         access: Default::default(),
+        access_logs: Default::default(),
         protocols: vec![Enabled { protocol, codec: codec.clone(), framing: codec, affinity: None }],
     }
 }
@@ -265,6 +267,7 @@ pub(super) fn simulate_with(
     }
     let snapshot = Arc::new(snapshot);
     let mut engine = Engine::new(snapshot.clone(), seed, None);
+    let lines = log::of_all(&mut engine);
     let mut world = World { clients: Vec::new(), servers: BTreeMap::new() };
     let mut report = Report::default();
     let in_order = protocol.exchange() != polyport_codecs::Exchange::Correlated;
@@ -355,6 +358,7 @@ pub(super) fn simulate_with(
     }
     report.retried = engine.counters().retried;
     report.mirrored = engine.counters().mirrored;
+    log::check(&mut engine, &lines, seed);
     nothing_is_left(engine, &snapshot, &mut world, now + 10_000_000);
     report
 }
