@@ -73,6 +73,11 @@ impl Process {
         kill_process(self.pid(), Signal::TERM).expect("sending SIGTERM");
     }
 
+    /// Tells it that its logs were moved away (SIGUSR1).
+    pub fn rotate(&self) {
+        kill_process(self.pid(), Signal::USR1).expect("sending SIGUSR1");
+    }
+
     /// Stops it in its tracks (SIGSTOP): the kernel still takes connections for it, and
     /// nobody answers.
     pub fn pause(&self) {

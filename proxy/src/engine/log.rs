@@ -70,8 +70,8 @@ impl How {
 /// A worker's access logs.
 pub(super) struct Logger {
     opened: Rc<Arc<Opened>>,
-    /// By the position of a log: lines not yet handed over, and how many.
-    own: Vec<(Vec<u8>, u64)>,
+    /// By the position of a log: lines not yet handed over.
+    own: Vec<Vec<u8>>,
     /// When the next are to be handed over, ms; `u64::MAX`: there are none.
     due: u64,
     /// When the engine's clock was 0, µs since 1970.
@@ -147,27 +147,32 @@ impl Logger {
         }
     }
 
-    /// Hands over what waits; what cannot be taken waits on.
-    fn hand_over(&mut self, now: u64, last: bool) {
+    /// Hands over what waits; what cannot be taken waits on, or is dropped where this is the
+    /// last time: how many lines those are.
+    fn hand_over(&mut self, now: u64, last: bool) -> u64 {
         self.due = u64::MAX;
-        for ((bytes, lines), output) in self.own.iter_mut().zip(&self.opened.outputs) {
+        let mut lost = 0;
+        for (bytes, output) in self.own.iter_mut().zip(&self.opened.outputs) {
             if bytes.is_empty() {
                 continue;
             }
             let given = if last { output.give_in_turn(bytes) } else { output.give(bytes) };
-            if given {
-                *lines = 0;
-            } else {
+            if !given && last {
+                lost += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+                bytes.clear();
+            } else if !given {
                 self.due = now + WAIT;
             }
         }
-        if self.dropped > 0 && now >= self.complain {
+        self.dropped += lost;
+        if self.dropped > 0 && (last || now >= self.complain) {
             tracing::warn!(
                 lines = self.dropped,
                 "access log: lines dropped, as the writer is behind"
             );
             (self.dropped, self.complain) = (0, now + COMPLAIN);
         }
+        lost
     }
 }
 
@@ -177,12 +182,12 @@ impl Engine {
     pub fn log_to(&mut self, opened: Option<Arc<Opened>>, worker: u16) {
         let mut wall = crate::observe::text::now().saturating_sub(self.micros);
         if let Some(had) = &mut self.logger {
-            had.hand_over(self.now, true);
             wall = had.wall;
         }
+        self.hand_last_lines();
         self.logger = opened.map(|opened| {
             Box::new(Logger {
-                own: opened.outputs.iter().map(|_| Default::default()).collect(),
+                own: opened.outputs.iter().map(|_| Vec::new()).collect(),
                 opened: Rc::new(opened),
                 due: u64::MAX,
                 wall,
@@ -241,9 +246,14 @@ impl Engine {
         for id in downs.collect::<Vec<_>>() {
             self.log_session(id, How::Fault(Fault::ShuttingDown));
         }
-        if let Some(logger) = &mut self.logger {
-            logger.hand_over(self.now, true);
-        }
+        self.hand_last_lines();
+    }
+
+    fn hand_last_lines(&mut self) {
+        let Some(logger) = &mut self.logger else { return };
+        let lost = logger.hand_over(self.now, true);
+        self.counters.logged = self.counters.logged.saturating_sub(lost);
+        self.counters.unlogged += lost;
     }
 
     /// A message begins to be dealt with.
@@ -453,17 +463,19 @@ impl Engine {
                 self.counters.unlogged += u64::from(!given);
                 continue;
             }
-            let Some((bytes, lines)) = logger.own.get_mut(at) else { continue };
+            let Some(bytes) = logger.own.get_mut(at) else { continue };
             if bytes.len() >= BEHIND {
                 self.counters.unlogged += 1;
                 logger.dropped += 1;
                 continue;
             }
             ended.write(&log.format, &mut logger.calendar, bytes);
-            *lines += 1;
             self.counters.logged += 1;
-            let due = if bytes.len() >= ENOUGH && *lines > 0 { self.now } else { self.now + WAIT };
-            logger.due = logger.due.min(due);
+            let output = opened.outputs.get(at).filter(|_| bytes.len() >= ENOUGH);
+            if output.is_some_and(|output| output.give(bytes)) {
+                continue;
+            }
+            logger.due = logger.due.min(self.now + WAIT);
         }
         line.opened = Some(opened);
         logger.recycle(line);

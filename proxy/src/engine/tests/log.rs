@@ -27,15 +27,19 @@ fn opened(share: u64, errors: bool, bound: usize) -> (Arc<Opened>, Output) {
     (Arc::new(Opened { logs, outputs: vec![output.clone()] }), output)
 }
 
-/// Logs all that this engine does.
-pub(super) fn of_all(engine: &mut Engine) -> Output {
+/// Logs all that this engine does, in some of the runs.
+pub(super) fn of_all(engine: &mut Engine, seed: u64) -> Option<Output> {
+    if seed % 4 > 0 {
+        return None;
+    }
     let (opened, output) = opened(u64::MAX, true, usize::MAX);
     engine.log_to(Some(opened), 0);
-    output
+    Some(output)
 }
 
 /// The lines agree with the counters, request by request.
-pub(super) fn check(engine: &mut Engine, lines: &Output, seed: u64) {
+pub(super) fn check(engine: &mut Engine, lines: Option<Output>, seed: u64) {
+    let Some(lines) = lines else { return };
     engine.end_logs();
     let text = String::from_utf8(lines.take()).expect("UTF-8");
     let mut ends: BTreeMap<String, u64> = BTreeMap::new();
@@ -126,5 +130,6 @@ fn where_the_writer_is_behind_whole_lines_are_dropped_and_counted() {
     assert!(dropped > 0, "{logged} lines fit into 10 kB");
     assert_eq!(logged + dropped, 1000);
     assert!(text.len() <= 10_000);
+    assert_eq!(text.lines().count() as u64, logged);
     assert!(text.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
 }

@@ -267,7 +267,7 @@ pub(super) fn simulate_with(
     }
     let snapshot = Arc::new(snapshot);
     let mut engine = Engine::new(snapshot.clone(), seed, None);
-    let lines = log::of_all(&mut engine);
+    let lines = log::of_all(&mut engine, seed);
     let mut world = World { clients: Vec::new(), servers: BTreeMap::new() };
     let mut report = Report::default();
     let in_order = protocol.exchange() != polyport_codecs::Exchange::Correlated;
@@ -358,7 +358,7 @@ pub(super) fn simulate_with(
     }
     report.retried = engine.counters().retried;
     report.mirrored = engine.counters().mirrored;
-    log::check(&mut engine, &lines, seed);
+    log::check(&mut engine, lines, seed);
     nothing_is_left(engine, &snapshot, &mut world, now + 10_000_000);
     report
 }
