@@ -1,5 +1,6 @@
 //! The contract between a protocol and everything else.
 
+use std::any::Any;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -273,6 +274,21 @@ pub trait Protocol: Send + Sync + 'static {
     }
 }
 
+/// How the clients of a protocol learn that they are to open no more requests on their
+/// connection ([`Codec::leave`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// There are no words for it: only the connection's end tells.
+    Silent,
+    /// By what was appended. Clients go when they have their replies.
+    Told,
+    /// The next reply says it ([`Hop::close`]), and the connection ends after it.
+    Reply,
+    /// A session, which may end between any two messages:
+    /// [`Protocol::farewell`] says what there is to say, and clients come back by themselves.
+    Farewell,
+}
+
 /// A [`Protocol`] compiled for one config. Shared by all connections of it.
 pub trait Codec: Send + Sync {
     /// A decoder for one direction of one connection.
@@ -284,6 +300,30 @@ pub trait Codec: Send + Sync {
     fn stream_decoder(&self) -> Box<dyn Decoder> {
         self.decoder(Side::Request)
     }
+
+    /// Asks a client to open no more requests on its connection, between two replies: for
+    /// [`Leave::Told`], and for it alone, the words are appended. `spoke` is of the client's
+    /// latest message, in whose version and writing they are to be. By default there are none.
+    ///
+    /// Only [`Exchange::Correlated`] may answer `Told`, as what is appended has no turn.
+    fn leave(&self, _spoke: ReplyTo, _out: &mut Vec<u8>) -> Leave {
+        Leave::Silent
+    }
+
+    /// Has a decoder that another codec of this protocol made go on by this one's keys
+    /// and limits, with all that it knows of the connection. It stands before a head that
+    /// it has not reported, whose bytes are given again from its first; or inside a body,
+    /// and then what changes holds from the next head on.
+    ///
+    /// False, by default: it cannot. A new decoder then takes its place between messages.
+    fn retarget(&self, _decoder: &mut dyn Decoder) -> bool {
+        false
+    }
+}
+
+/// For [`Codec::retarget`]: `decoder` as what it is, if it is a `D`.
+pub fn known<D: Decoder>(decoder: &mut dyn Decoder) -> Option<&mut D> {
+    (decoder as &mut dyn Any).downcast_mut()
 }
 
 /// Finds messages in one direction of one connection. Owns parse state only,
@@ -301,7 +341,7 @@ pub trait Codec: Send + Sync {
 /// - `meta` is cleared by the decoder when it begins a message, and complete when
 ///   it returns [`Step::Head`]; its spans point into that call's buffer.
 /// - After an error the decoder is not called again.
-pub trait Decoder: Send {
+pub trait Decoder: Send + Any {
     /// Says what the bytes buffered so far are. An empty buffer gives `Need(1)`
     /// (or `End`, where a body is over).
     fn decode(&mut self, buf: &[u8], meta: &mut Metadata) -> Result<Step, DecodeError>;

@@ -12,8 +12,10 @@
 pub mod audit;
 pub mod balance;
 pub mod breaker;
+mod carry;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod edit;
 pub mod engine;
 pub mod guard;

@@ -16,7 +16,7 @@ use crate::metadata::Metadata;
 
 /// Slots and limits, shared by all decoders of a config.
 pub(super) struct Plan {
-    limits: Limits,
+    pub(super) limits: Limits,
     keys: Keys,
 }
 
@@ -35,6 +35,11 @@ pub(super) struct BoltDecoder {
 impl BoltDecoder {
     pub(super) fn new(plan: Arc<Plan>, side: Side) -> Self {
         Self { plan, side, found: Found::default() }
+    }
+
+    /// Goes on by other keys and limits.
+    pub(super) fn retarget(&mut self, plan: Arc<Plan>) {
+        (self.plan, self.found) = (plan, Found::default());
     }
 }
 

@@ -1,26 +1,39 @@
 //! `polyport run`: starts the proxy and waits for the word to stop.
 
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
+use polyport_codecs::Registry;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::MissedTickBehavior;
 
+use crate::control::Control;
+use crate::control::files::{EVERY, Watched};
 use crate::observe::output::Outputs;
 use crate::snapshot::Snapshot;
 use crate::worker::{Proxy, StartError};
 
-/// Runs the proxy until SIGTERM or SIGINT, then lets it finish what is in flight.
+/// Runs the proxy until SIGTERM or SIGINT, then lets it finish what is in flight. `path`: the
+/// config's file, which is read again on SIGHUP, and when it changes where it says so.
 ///
 /// # Errors
 /// Where it cannot start.
-pub(super) fn run(snapshot: Snapshot) -> Result<ExitCode, StartError> {
+pub(super) fn run(
+    snapshot: Snapshot,
+    path: &Path,
+    registry: &Registry,
+) -> Result<ExitCode, StartError> {
     let snapshot = Arc::new(snapshot);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before the first listener is bound, so that no signal finds its default action.
-    let stop = runtime.block_on(async { Stop::new() })?;
+    let mut stop = runtime.block_on(async { Stop::new() })?;
     let rotated = runtime.block_on(async { signal(SignalKind::user_defined1()) })?;
+    let hang_up = runtime.block_on(async { signal(SignalKind::hangup()) })?;
+    let watched = Watched::new(path.to_owned());
     let proxy = Proxy::start(snapshot.clone())?;
+    proxy.control().read_from(path.to_owned(), registry.clone());
     for (listener, address) in snapshot.listeners.iter().zip(proxy.addresses()) {
         tracing::info!(listener = %listener.name, %address, workers = snapshot.workers, "listening");
     }
@@ -37,12 +50,49 @@ pub(super) fn run(snapshot: Snapshot) -> Result<ExitCode, StartError> {
             name = stop.asked() => name,
             () = reopen(rotated, proxy.outputs()) => "the end of signals",
             () = super::admin::serve(admin, &proxy) => "the end of the admin listener",
+            () = reloads(proxy.control(), hang_up, watched) => "the end of all signals",
         }
     });
-    tracing::info!(signal = name, "stopping: answering what is in flight");
-    proxy.stop();
-    tracing::info!("stopped");
-    Ok(ExitCode::SUCCESS)
+    tracing::info!(signal = name, "stopping: clients are asked to leave; once more stops at once");
+    let (done, stopped) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("stop".into()).spawn(move || {
+        proxy.stop();
+        let _ = done.send(());
+    })?;
+    runtime.block_on(async {
+        tokio::select! {
+            _ = stopped => {
+                tracing::info!("stopped");
+                Ok(ExitCode::SUCCESS)
+            }
+            name = stop.asked() => {
+                tracing::warn!(signal = name, "stopped at once");
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    })
+}
+
+/// Reloads whenever somebody asks, or the file has changed; never ends.
+async fn reloads(control: &Control, mut hang_up: Signal, mut watched: Watched) {
+    let mut looks = tokio::time::interval(EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = hang_up.recv() => {
+                // It has been seen as it is now.
+                watched.changed();
+            }
+            _ = looks.tick() => {
+                if !control.snapshot().watch_config || !watched.changed() {
+                    continue;
+                }
+            }
+        }
+        let control = control.clone();
+        // It may take a while, and names may have to be looked up. What came of it is told.
+        let _ = tokio::task::spawn_blocking(move || control.reload()).await;
+    }
 }
 
 /// Opens the files of logs anew at each such signal, as they were moved away.
@@ -55,8 +105,8 @@ async fn reopen(mut rotated: tokio::signal::unix::Signal, outputs: &Outputs) {
 
 /// The signals that ask a process to end.
 pub(crate) struct Stop {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 impl Stop {
@@ -69,7 +119,7 @@ impl Stop {
     }
 
     /// Waits for one; its name.
-    pub(crate) async fn asked(mut self) -> &'static str {
+    pub(crate) async fn asked(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

@@ -28,6 +28,12 @@ impl Engine {
     /// Sends a message on its way. `buf` begins with its head.
     pub(super) fn dispatch(&mut self, id: DownId, head: &Head, buf: &[u8]) -> Passed {
         let message = buf.get(..head.len).unwrap_or_default();
+        if let Some(down) = self.downs.get_mut(id) {
+            down.spoke = Some(head.reply_to);
+            if down.leaving.is_some() {
+                self.tell(id);
+            }
+        }
         match head.kind {
             Kind::Request | Kind::Oneway => self.forward(id, head, message, buf),
             Kind::Heartbeat | Kind::Local => {
@@ -50,7 +56,7 @@ impl Engine {
     }
 
     fn forward(&mut self, id: DownId, head: &Head, message: &[u8], buf: &[u8]) -> Passed {
-        let snapshot = self.snapshot.clone();
+        let snapshot = self.config_of_down(id);
         self.log_message();
         let Some(down) = self.downs.get_mut(id) else { return NOWHERE };
         let Some(protocol) = down.protocol else { return NOWHERE };
@@ -61,7 +67,7 @@ impl Engine {
         let may_wait = may_wait(head, lease, exchange);
         let ordered = matches!(exchange, Exchange::Ordered { .. });
         let on_held = down.held.is_some() && !down.releasing;
-        if self.draining && !down.stream {
+        if down.is_over(self.now) {
             down.fate = None;
             self.unwait(id);
             self.turn_away(id, protocol, head, message, Fault::ShuttingDown);
@@ -166,7 +172,7 @@ impl Engine {
             self.turn_away(id, protocol, head, message, fault);
             return NOWHERE;
         }
-        let times = self.times_of(route);
+        let times = patience::times_of(&snapshot, route);
         self.counters.requests += 1;
         let line = self.take_line(Some(up));
         if pace > 0 {
@@ -209,6 +215,7 @@ impl Engine {
             pace,
             edits: edits.1,
             note,
+            generation: down.generation,
             route,
             arm,
             line,

@@ -46,7 +46,8 @@ impl Engine {
     fn admit(&mut self, listener: usize, peer: Rc<Peer>, stream: bool) -> Option<DownId> {
         let snapshot = self.snapshot.clone();
         let settings = snapshot.listeners.get(listener)?;
-        if (self.draining && !stream) || self.downs.len() >= snapshot.buffers.connections {
+        if (self.is_closed(listener) && !stream) || self.downs.len() >= snapshot.buffers.connections
+        {
             return None;
         }
         self.counters.accepted += 1;
@@ -57,6 +58,7 @@ impl Engine {
         peer.keep(&snapshot.facts, &mut metadata);
         let id = self.downs.insert(Box::new(Downstream {
             listener,
+            generation: self.generation,
             peer,
             protocol: None,
             decoder: None,
@@ -87,6 +89,8 @@ impl Engine {
             held: None,
             latest_id: 0,
             line: None,
+            spoke: None,
+            leaving: None,
             dialogue: None,
             stream,
             profile: 0,
@@ -98,6 +102,7 @@ impl Engine {
         }));
         self.look_by(self.now + settings.detect_timeout.as_millis() as u64);
         self.look_by(self.now + snapshot.timeouts.idle.as_millis() as u64);
+        self.begin_to_leave(id);
         Some(id)
     }
 
@@ -194,6 +199,10 @@ impl Engine {
                     return buf.len();
                 }
                 DownState::Detecting => {
+                    if down.generation != self.generation {
+                        self.refresh(id);
+                        continue;
+                    }
                     if rest.is_empty() || rest.len() < down.need || !self.detect(id, rest) {
                         return at;
                     }
@@ -231,7 +240,11 @@ impl Engine {
                     }
                 },
                 DownState::Idle => {
-                    let leaves = self.draining && !down.stream;
+                    if down.generation != self.generation && down.parked_head.is_none() {
+                        self.refresh(id);
+                        continue;
+                    }
+                    let leaves = down.is_over(self.now);
                     if rest.is_empty() {
                         if leaves {
                             self.stop_reading(id);

@@ -15,8 +15,9 @@ use rand::rngs::SmallRng;
 use super::Engine;
 use super::state::{DownId, Downstream, Flight, UpId};
 use crate::observe::access_log::format::Ended;
-use crate::observe::access_log::{Line, Opened, fault_word};
+use crate::observe::access_log::{AccessLogs, Line, fault_word};
 use crate::observe::text::Calendar;
+use crate::snapshot::Snapshot;
 
 /// How long a line waits for others before it is handed over, ms.
 const WAIT: u64 = 100;
@@ -69,14 +70,14 @@ impl How {
 
 /// A worker's access logs.
 pub(super) struct Logger {
-    opened: Rc<Arc<Opened>>,
+    #[expect(clippy::redundant_allocation, reason = "the inner count is shared by threads")]
+    logs: Rc<Arc<AccessLogs>>,
     /// By the position of a log: lines not yet handed over.
     own: Vec<Vec<u8>>,
     /// When the next are to be handed over, ms; `u64::MAX`: there are none.
     due: u64,
     /// When the engine's clock was 0, µs since 1970.
     wall: u64,
-    worker: u16,
     /// The line of the message that is being dealt with.
     current: Option<Box<Line>>,
     /// Whether that message was looked at.
@@ -101,16 +102,39 @@ struct From {
 }
 
 impl Logger {
+    fn new(logs: Arc<AccessLogs>) -> Self {
+        Self {
+            logs: Rc::new(logs),
+            own: Vec::new(),
+            due: u64::MAX,
+            wall: 0,
+            current: None,
+            judged: false,
+            spare: Vec::new(),
+            scratch: Vec::new(),
+            calendar: Calendar::default(),
+            complain: 0,
+            dropped: 0,
+        }
+    }
+
     fn begin(
         &mut self,
         down: &Downstream,
         from: &From,
         route: Option<&str>,
         view: &View<'_>,
+        config: &Snapshot,
         rng: &mut SmallRng,
     ) -> Option<Box<Line>> {
+        // The message may have come under a config of before, whose keys have other places.
+        let logs = if Arc::ptr_eq(&self.logs, &config.access_logs) {
+            self.logs.clone()
+        } else {
+            Rc::new(config.access_logs.clone())
+        };
         let (mut wanted, mut lucky) = (0, 0);
-        for (at, log) in self.opened.logs.list.iter().enumerate() {
+        for (at, log) in logs.list.iter().enumerate() {
             if (from.kind == "message" && !log.messages)
                 || !log.when.iter().all(|predicate| predicate.holds(view))
             {
@@ -130,14 +154,14 @@ impl Logger {
         line.source = down.peer.source;
         line.connection = from.id.to_wire(64);
         (line.kind, line.start, line.bytes_in) = (from.kind, from.start, from.bytes_in);
-        line.fill(&self.opened, route, view);
-        line.opened = Some(self.opened.clone());
+        line.fill(&logs, route, view);
+        line.logs = Some(logs);
         Some(line)
     }
 
     /// Whether some log tells of messages within sessions.
     pub(super) fn wants_messages(&self) -> bool {
-        self.opened.logs.list.iter().any(|log| log.messages)
+        self.logs.list.iter().any(|log| log.messages)
     }
 
     fn recycle(&mut self, mut line: Box<Line>) {
@@ -152,7 +176,7 @@ impl Logger {
     fn hand_over(&mut self, now: u64, last: bool) -> u64 {
         self.due = u64::MAX;
         let mut lost = 0;
-        for (bytes, output) in self.own.iter_mut().zip(&self.opened.outputs) {
+        for (bytes, output) in self.own.iter_mut().zip(self.logs.outputs()) {
             if bytes.is_empty() {
                 continue;
             }
@@ -177,35 +201,31 @@ impl Logger {
 }
 
 impl Engine {
-    /// Requests that end from now on get lines in these logs; in none where there are none.
-    /// `worker` is told in the field `connection`.
-    pub fn log_to(&mut self, opened: Option<Arc<Opened>>, worker: u16) {
-        let mut wall = crate::observe::text::now().saturating_sub(self.micros);
-        if let Some(had) = &mut self.logger {
-            wall = had.wall;
+    /// Requests that end from now on get lines in the logs of the config in use, where they
+    /// are open.
+    pub(super) fn log_anew(&mut self) {
+        let logs = self.snapshot.access_logs.clone();
+        if self.logger.as_ref().is_some_and(|had| Arc::ptr_eq(&had.logs, &logs)) {
+            return;
         }
         self.hand_last_lines();
-        self.logger = opened.map(|opened| {
-            Box::new(Logger {
-                own: opened.outputs.iter().map(|_| Vec::new()).collect(),
-                opened: Rc::new(opened),
-                due: u64::MAX,
-                wall,
-                worker,
-                current: None,
-                judged: false,
-                spare: Vec::new(),
-                scratch: Vec::new(),
-                calendar: Calendar::default(),
-                complain: 0,
-                dropped: 0,
-            })
-        });
+        if logs.outputs().is_empty() {
+            self.logger = None;
+            return;
+        }
+        let logger = self.logger.get_or_insert_with(|| Box::new(Logger::new(logs.clone())));
+        logger.own.resize_with(logs.list.len(), Vec::new);
+        logger.logs = Rc::new(logs);
     }
 
     /// Whether there are access logs.
     pub fn logs(&self) -> bool {
         self.logger.is_some()
+    }
+
+    /// Which worker's it is; told in the field `connection`.
+    pub fn set_worker(&mut self, worker: u16) {
+        self.worker = worker;
     }
 
     /// Tells what the time was when the engine's clock was 0, µs since 1970.
@@ -286,12 +306,13 @@ impl Engine {
         view: &View<'_>,
     ) {
         self.log_message();
+        let config = self.config_of_down(id);
         let (Some(logger), Some(down)) = (&mut self.logger, self.downs.get(id)) else { return };
         logger.judged = true;
         let waited = down.arrived != self.now;
         let start = if waited { down.arrived * 1000 } else { self.micros };
         let from = From { id, start, kind, bytes_in: bytes as u64 };
-        logger.current = logger.begin(down, &from, route, view, &mut self.rng);
+        logger.current = logger.begin(down, &from, route, view, &config, &mut self.rng);
     }
 
     /// A message goes nowhere, or where its connection goes: no route was asked.
@@ -418,7 +439,7 @@ impl Engine {
     /// last try, µs.
     pub(super) fn end_line(&mut self, mut line: Box<Line>, how: How, began: Option<u64>) {
         let Some(logger) = &mut self.logger else { return };
-        let Some(opened) = line.opened.take() else { return };
+        let Some(logs) = line.logs.take() else { return };
         let snapshot = &self.snapshot;
         let cluster = line.place.and_then(|(cluster, _)| snapshot.clusters.get(cluster));
         let endpoint = line.place.and_then(|(_, at)| cluster?.endpoints.get(at));
@@ -426,7 +447,7 @@ impl Engine {
         let protocol = line.protocol.and_then(|at| snapshot.protocols.get(at));
         let ended = Ended {
             time: logger.wall.saturating_add(line.start),
-            worker: logger.worker,
+            worker: self.worker,
             listener: listener.map_or("", |listener| listener.name.as_str()),
             protocol: protocol.map_or("tcp", |enabled| enabled.protocol.name()),
             cluster: cluster.map(|cluster| cluster.name.as_str()),
@@ -441,8 +462,8 @@ impl Engine {
             upstream: began.map(|began| self.micros.saturating_sub(began)),
             line: &line,
         };
-        let current = Rc::ptr_eq(&opened, &logger.opened);
-        for (at, log) in opened.logs.list.iter().enumerate() {
+        let current = Rc::ptr_eq(&logs, &logger.logs);
+        for (at, log) in logs.list.iter().enumerate() {
             let may = line.wanted & 1 << at != 0
                 && (line.lucky & 1 << at != 0 || (log.errors && !how.is_well()));
             if !may
@@ -457,7 +478,7 @@ impl Engine {
                 // The config changed meanwhile; such lines are few.
                 let mut bytes = Vec::new();
                 ended.write(&log.format, &mut logger.calendar, &mut bytes);
-                let output = opened.outputs.get(at);
+                let output = logs.outputs().get(at);
                 let given = output.is_some_and(|output| output.give_in_turn(&mut bytes));
                 self.counters.logged += u64::from(given);
                 self.counters.unlogged += u64::from(!given);
@@ -471,13 +492,12 @@ impl Engine {
             }
             ended.write(&log.format, &mut logger.calendar, bytes);
             self.counters.logged += 1;
-            let output = opened.outputs.get(at).filter(|_| bytes.len() >= ENOUGH);
+            let output = logs.outputs().get(at).filter(|_| bytes.len() >= ENOUGH);
             if output.is_some_and(|output| output.give(bytes)) {
                 continue;
             }
             logger.due = logger.due.min(self.now + WAIT);
         }
-        line.opened = Some(opened);
         logger.recycle(line);
     }
 }

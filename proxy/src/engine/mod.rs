@@ -12,7 +12,7 @@
 //! (heads to an upstream connection), [`balance`] (which endpoint), [`pool`] (which
 //! connection), [`upstream`]
 //! (replies), [`finish`] (the one place where a request ends), [`flow`] (who is
-//! not read while whom), [`sweep`] (deadlines). Beside it: [`guard`] (who may pass),
+//! not read while whom), [`sweep`] (deadlines), [`leave`] (who is to go elsewhere). Beside it: [`guard`] (who may pass),
 //! [`fault`] and [`pace`] (what goes wrong on purpose).
 
 mod balance;
@@ -27,6 +27,7 @@ mod finish;
 mod flow;
 mod guard;
 mod launch;
+mod leave;
 mod local;
 mod log;
 mod observe;
@@ -36,6 +37,7 @@ mod peer;
 mod pending;
 mod pool;
 mod postpone;
+mod reload;
 mod retry;
 mod session;
 pub mod slab;
@@ -126,8 +128,11 @@ pub type Tap = Arc<dyn Fn(&Tapped<'_>) + Send + Sync>;
 /// All exchanges of one worker.
 pub struct Engine {
     /// Counted per worker, so that looking things up while `self` changes costs no atomic.
-    #[expect(clippy::redundant_allocation, reason = "the inner count is shared by threads")]
-    snapshot: Rc<Arc<Snapshot>>,
+    snapshot: reload::Config,
+    /// How often another config took the place of the one before.
+    generation: u32,
+    /// Earlier configs that something in flight belongs to, by generation.
+    past: Vec<(u32, reload::Config)>,
     /// ms.
     now: u64,
     /// µs, for what is too short for ms.
@@ -153,6 +158,8 @@ pub struct Engine {
     auditor: Auditor,
     /// Access logs; `None`: there are none.
     logger: Option<Box<Logger>>,
+    /// Its number, for access logs.
+    worker: u16,
     actions: Vec<Action>,
     spares: Spares,
     /// For replies, of which nobody asks any key.
@@ -172,7 +179,12 @@ pub struct Engine {
     /// For reuse.
     #[expect(clippy::vec_box, reason = "flights hold the boxes")]
     kept: Vec<Box<Kept>>,
-    draining: bool,
+    /// All connections leave.
+    draining: Option<leave::Times>,
+    /// By listener: its connections leave.
+    left: Vec<Option<leave::Times>>,
+    /// No leaving connection has anything due before this, ms.
+    earliest_leave: u64,
     counters: Counters,
     tap: Option<Tap>,
 }
@@ -185,7 +197,7 @@ impl Engine {
             .iter()
             .map(|cluster| cluster.endpoints.iter().map(|_| EndpointState::default()).collect())
             .collect();
-        Self {
+        let mut engine = Self {
             now: 0,
             micros: 0,
             rng: SmallRng::seed_from_u64(seed),
@@ -203,6 +215,7 @@ impl Engine {
             sleepers: BinaryHeap::new(),
             auditor: Auditor::new(&snapshot.access.audit),
             logger: None,
+            worker: 0,
             actions: Vec::new(),
             spares: Spares::default(),
             no_metadata: Metadata::default(),
@@ -213,11 +226,17 @@ impl Engine {
             purses: snapshot.clusters.iter().map(|c| Purse::new(c.retry_budget)).collect(),
             mirroring: 0,
             kept: Vec::new(),
-            draining: false,
+            draining: None,
+            left: Vec::new(),
+            earliest_leave: u64::MAX,
             counters: Counters::default(),
             tap,
             snapshot: Rc::new(snapshot),
-        }
+            generation: 0,
+            past: Vec::new(),
+        };
+        engine.log_anew();
+        engine
     }
 
     /// Tells the time: µs since the proxy started, never less than before.

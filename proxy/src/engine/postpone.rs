@@ -40,7 +40,7 @@ impl Engine {
         chosen: Chosen,
     ) -> Passed {
         const NOWHERE: Passed = Passed::On { to: None, flight: None };
-        let snapshot = self.snapshot.clone();
+        let snapshot = self.config_of_down(id);
         let line = self.take_line(None);
         let Chosen { lease, route, arm, timeout, edits, .. } = chosen;
         let (Some(down), Some(enabled)) =
@@ -80,6 +80,7 @@ impl Engine {
             lease,
             edits: edits.1,
             note,
+            generation: down.generation,
             route,
             arm,
             line,

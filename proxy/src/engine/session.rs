@@ -53,6 +53,7 @@ impl Engine {
         if rest.is_empty() {
             return None;
         }
+        self.refresh(id);
         let head = match self.downs.get_mut(id)?.parked_head.take() {
             Some(head) => head,
             None => match self.step(id, rest)? {
@@ -123,7 +124,7 @@ impl Engine {
         message: &[u8],
         changed: &mut Vec<u8>,
     ) -> Result<(), Stop> {
-        let snapshot = self.snapshot.clone();
+        let snapshot = self.config_of_down(id);
         let gone = || Stop::Refused(Fault::ShuttingDown);
         let (mut first, mut told, mut pace) = (true, true, 0);
         loop {
@@ -343,21 +344,6 @@ impl Engine {
             enabled.protocol.local_reply(dialogue.opened, b"", fault, fault.as_str(), out);
         }
         self.mark_down(id);
-    }
-
-    /// Ends a session whose client can be told that it has to go elsewhere; others last.
-    pub(super) fn dismiss(&mut self, id: DownId) {
-        let snapshot = self.snapshot.clone();
-        let Some(down) = self.downs.get(id) else { return };
-        let enabled = down.protocol.and_then(|at| snapshot.protocols.get(at));
-        let (Some(dialogue), Some(enabled)) = (&down.dialogue, enabled) else { return };
-        let mut words = self.spares.take();
-        enabled.protocol.farewell(dialogue.opened, Fault::ShuttingDown, &mut words);
-        let any = !words.is_empty();
-        self.spares.give(words);
-        if any {
-            self.end_session(id, Fault::ShuttingDown);
-        }
     }
 
     /// Ends a session from our side.

@@ -9,6 +9,7 @@ use polyport_codecs::{Decoder, Head, Kind, Lease, Metadata, Outcome, ReplyTo};
 use super::buffer::OutBuffer;
 use super::fault::Fate;
 use super::launch::Kept;
+use super::leave::Leaving;
 use super::pace::Pace;
 use super::patience::SessionTimes;
 use super::peer::Peer;
@@ -105,6 +106,9 @@ pub struct Dialogue {
 pub struct Downstream {
     /// Index into the snapshot's listeners.
     pub listener: usize,
+    /// The engine's, when its latest message began: what its metadata, its decoder and the
+    /// routes for that message belong to.
+    pub generation: u32,
     /// The client.
     pub peer: Rc<Peer>,
     /// What it speaks; unknown while detecting, and for opaque TCP.
@@ -157,6 +161,10 @@ pub struct Downstream {
     pub in_flight: usize,
     /// The id of the latest request, as the client wrote it.
     pub latest_id: u64,
+    /// What is kept of the latest message, so that others can be written as it was.
+    pub spoke: Option<ReplyTo>,
+    /// It is to end, and how.
+    pub leaving: Option<Box<Leaving>>,
     /// The latest request in flight travels on a connection of its own, so
     /// that those after it must wait to stay in order.
     pub alone: bool,
@@ -364,7 +372,9 @@ pub struct Flight {
     pub edits: Vec<u8>,
     /// What the codec wants to be told again for a local reply.
     pub note: Vec<u8>,
-    /// The route's position.
+    /// The engine's, when its message began.
+    pub generation: u32,
+    /// The route's position, in the config of that generation.
     pub route: usize,
     /// Which of the route's targets it goes to.
     pub arm: usize,
@@ -405,6 +415,7 @@ impl Flight {
             copy: Vec::new(),
             edits: Vec::new(),
             note: Vec::new(),
+            generation: 0,
             route: usize::MAX,
             arm: 0,
             kept: None,

@@ -32,6 +32,7 @@ impl Engine {
             .min(wait)
             .min(self.next_lines())
             .min(self.next_sleeper())
+            .min(self.earliest_leave)
     }
 
     /// Ends whatever is past its deadline.
@@ -46,6 +47,7 @@ impl Engine {
             self.expire_queues();
         }
         self.expire_waits();
+        self.expire_leaving();
         if self.now >= self.earliest_conn {
             self.expire_downs();
             self.expire_ups();
@@ -223,6 +225,7 @@ impl Engine {
         }
         let beat = if self.ups.is_empty() { u64::MAX } else { self.now + 5_000 };
         self.look_by(earliest.max(self.now + CONN_GRAIN).min(beat));
+        self.forget_past();
         for (id, what) in due {
             match what {
                 UpDue::Refused => {
@@ -244,38 +247,6 @@ impl Engine {
     /// Whether a connection state other than the empty one is no client's any more.
     fn profile_unused(&self, profile: usize) -> bool {
         profile > 0 && self.profiles.get(profile).is_none_or(|state| state.downs == 0)
-    }
-
-    /// Takes no new connections, and ends each one when what is in flight on it
-    /// has been answered.
-    pub fn drain(&mut self) {
-        self.draining = true;
-        let downs: Vec<DownId> = self.downs.iter().map(|(id, _)| id).collect();
-        for id in downs {
-            let Some(down) = self.downs.get_mut(id) else { continue };
-            match down.state {
-                DownState::Detecting => self.stop_reading(id),
-                // What is in flight is answered, and what was read and waits for whatever
-                // reason learns that it may go elsewhere; nothing new is read.
-                DownState::Idle => {
-                    down.parked = true;
-                    self.wake_down(id);
-                }
-                // A body still coming is read to its end; the reply then closes.
-                DownState::Body { flight, .. } | DownState::Steps { flight, .. } => {
-                    if let Some(flight) = flight.and_then(|id| self.flights.get_mut(id)) {
-                        flight.last = true;
-                    }
-                }
-                DownState::Session(_) => self.dismiss(id),
-                DownState::Closing { .. } => {}
-            }
-        }
-    }
-
-    /// Whether a drained engine has nothing left to do.
-    pub fn is_drained(&self) -> bool {
-        self.draining && self.downs.is_empty()
     }
 }
 

@@ -5,6 +5,7 @@ use polyport_codecs::{Body, Exchange, Fault, Head, Hop, Kind, Lease, Outcome, Si
 use super::finish::{lane_at, lane_buffer};
 use super::log::How;
 use super::observe::Seen;
+use super::patience::times_of;
 use super::pool::Party;
 use super::state::{ConnId, DownState, Expected, FlightId, Lane, UpId, UpMode, UpPhase, UpState};
 use super::{Action, Engine, Net};
@@ -274,22 +275,25 @@ impl Engine {
             }
         }
         let session = head.lease == Lease::Session;
+        let leaves = !interim
+            && !session
+            && self.downs.get(flight.down).is_some_and(|down| down.ends_with_reply());
+        flight.last |= leaves;
         let hop = Hop {
             side: Side::Reply,
             id: (exchange == Exchange::Correlated).then_some(flight.reply_to.id),
             source: None,
             secure: false,
             request: flight.reply_to,
-            close: !session && (flight.last || (self.draining && !interim)),
+            close: !session && flight.last,
             plain_body: flight.plain_body,
             timeout: None,
         };
-        if self.draining && exchange == (Exchange::Ordered { shared: false }) && !interim {
-            flight.last = true;
-        }
         let (down_id, lane, route) = (flight.down, flight.lane, flight.route);
+        let generation = flight.generation;
         // An interim reply leaves them for the final one.
         let rendered = if interim { Vec::new() } else { std::mem::take(&mut flight.edits) };
+        let config = self.config_of(generation);
         if let Some(down) = self.downs.get_mut(down_id) {
             if !replying_whole && !interim && exchange == Exchange::Correlated {
                 // It holds the wire until it is over.
@@ -298,7 +302,7 @@ impl Engine {
                 }
             }
             let (buffer, on_wire) = lane_buffer(down, lane, to, &mut self.spares);
-            let forward = snapshot.forward(route).filter(|_| !interim);
+            let forward = config.forward(route).filter(|_| !interim);
             let edits = forward.and_then(|forward| forward.edits.as_ref());
             let edits = edits.map_or(&[][..], |edits| &edits.response);
             let start = buffer.len();
@@ -343,7 +347,8 @@ impl Engine {
     fn become_session(&mut self, up: UpId, flight: FlightId) {
         let Some(mut flight) = self.forget_flight(flight) else { return };
         self.log_joined(flight.down, flight.line.take());
-        self.begin_session(flight.down, self.times_of(flight.route));
+        let times = times_of(&self.config_of(flight.generation), flight.route);
+        self.begin_session(flight.down, times);
         if flight.mirror {
             // Nobody is there to join.
         } else if self.downs.get(flight.down).is_some() {
@@ -377,7 +382,7 @@ impl Engine {
     pub(super) fn ended_up(&mut self, id: UpId) {
         let Some(upstream) = self.ups.get_mut(id) else { return };
         upstream.eof = true;
-        if upstream.unwritten && upstream.in_flight > 0 && !self.draining {
+        if upstream.unwritten && upstream.in_flight > 0 {
             self.reconnect(id);
             return;
         }

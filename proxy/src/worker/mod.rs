@@ -8,6 +8,7 @@
 //! Read on: [`turn`] (the loop), [`sockets`] (reads and writes), [`ready`] (who
 //! has to be looked at).
 
+pub(crate) mod command;
 pub(crate) mod dial;
 mod greet;
 pub(crate) mod inbox;
@@ -27,10 +28,12 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
 
+use command::Commands;
+
+use crate::control::Control;
 use crate::engine::{Counters, Tap};
 use crate::guard::Audit;
 use crate::health::watch::Watch;
-use crate::observe::access_log::Opened;
 use crate::observe::output::{Outputs, Target};
 use crate::snapshot::Snapshot;
 
@@ -130,10 +133,8 @@ pub struct Proxy {
     stop: Arc<Stop>,
     /// Where lines for people go; written to the end after the workers have ended.
     outputs: Arc<Outputs>,
-    snapshot: Arc<Snapshot>,
+    control: Control,
     began: tokio::time::Instant,
-    /// Checks endpoints for as long as the proxy is there.
-    _watch: Option<Watch>,
 }
 
 impl Proxy {
@@ -170,10 +171,15 @@ impl Proxy {
             }
             sockets.push(own);
         }
-        crate::tls::watch::watch(&snapshot)?;
         let stop = Arc::new(Stop::default());
         let began = tokio::time::Instant::now();
         let outputs = Arc::new(Outputs::default());
+        let workers = snapshot.workers.max(1);
+        let commands: Vec<Arc<Commands>> = (0..workers).map(|_| Arc::default()).collect();
+        let watch = Watch::new(began);
+        watch.begin(&snapshot)?;
+        let control = Control::new(snapshot.clone(), commands.clone(), watch, outputs.clone());
+        crate::tls::watch::watch(&control)?;
         let sink = match &snapshot.access.audit {
             Audit::File(path) => {
                 let failed = |source| StartError::Audit { path: path.clone(), source };
@@ -182,22 +188,21 @@ impl Proxy {
             Audit::Log | Audit::Off => None,
         };
         let failed = |(target, source)| StartError::AccessLog { target, source };
-        let logs = Opened::open(&snapshot.access_logs, &outputs).map_err(failed)?;
+        snapshot.access_logs.open(&outputs).map_err(failed)?;
         let mut proxy = Self {
             addresses,
             workers: Vec::new(),
             boards: Vec::new(),
             stop,
             outputs,
-            snapshot: snapshot.clone(),
+            control,
             began,
-            _watch: crate::health::watch::watch(&snapshot, began)?,
         };
-        for (at, own) in sockets.into_iter().enumerate() {
+        for (at, (own, commands)) in sockets.into_iter().zip(commands).enumerate() {
             let board = Arc::new(Board::default());
             proxy.boards.push(board.clone());
             let (snapshot, stop, tap) = (snapshot.clone(), proxy.stop.clone(), tap.clone());
-            let (sink, logs) = (sink.clone(), logs.clone());
+            let sink = sink.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let seed = rand::RngCore::next_u64(
                 &mut <rand::rngs::SmallRng as rand::SeedableRng>::from_os_rng(),
@@ -209,12 +214,14 @@ impl Proxy {
                     tasks.block_on(
                         &runtime,
                         tokio::task::unconstrained(async move {
-                            match turn::Worker::new(snapshot, own, seed, tap, board, stop, began) {
+                            match turn::Worker::new(
+                                snapshot, own, seed, tap, board, commands, stop, began,
+                            ) {
                                 Ok(mut worker) => {
                                     if let Some(sink) = sink {
                                         worker.audit_to(sink);
                                     }
-                                    worker.log_to(logs, at);
+                                    worker.number(at);
                                     worker.await;
                                 }
                                 Err(error) => tracing::error!(%error, "a worker could not start"),
@@ -237,9 +244,14 @@ impl Proxy {
         self.addresses.clone()
     }
 
-    /// What it runs.
-    pub fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
+    /// What it runs now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.control.snapshot()
+    }
+
+    /// What changes it.
+    pub fn control(&self) -> &Control {
+        &self.control
     }
 
     /// The engines' clock: ms since it started.
@@ -287,7 +299,8 @@ impl Drop for Proxy {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// A listening socket that every worker has for itself.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;

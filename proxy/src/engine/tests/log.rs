@@ -8,10 +8,11 @@ use super::sim::{Plan, snapshot};
 use super::toy;
 use crate::engine::Engine;
 use crate::observe::access_log::format::FIELDS;
-use crate::observe::access_log::{AccessLog, AccessLogs, Format, Opened};
+use crate::observe::access_log::{AccessLog, AccessLogs, Format};
 use crate::observe::output::{Output, Target};
+use crate::snapshot::Snapshot;
 
-fn opened(share: u64, errors: bool, bound: usize) -> (Arc<Opened>, Output) {
+fn opened(share: u64, errors: bool, bound: usize) -> (Arc<AccessLogs>, Output) {
     let log = AccessLog {
         target: Target::Stdout,
         format: Format::json(FIELDS.iter().copied()),
@@ -23,17 +24,19 @@ fn opened(share: u64, errors: bool, bound: usize) -> (Arc<Opened>, Output) {
         buffer: bound,
     };
     let output = Output::held(bound);
-    let logs = Arc::new(AccessLogs { list: vec![log], keys: Vec::new() });
-    (Arc::new(Opened { logs, outputs: vec![output.clone()] }), output)
+    let mut logs = AccessLogs::default();
+    logs.list.push(log);
+    logs.set_outputs(vec![output.clone()]);
+    (Arc::new(logs), output)
 }
 
-/// Logs all that this engine does, in some of the runs.
-pub(super) fn of_all(engine: &mut Engine, seed: u64) -> Option<Output> {
+/// Logs all that is done under this config, in some of the runs.
+pub(super) fn of_all(snapshot: &mut Snapshot, seed: u64) -> Option<Output> {
     if seed % 4 > 0 {
         return None;
     }
-    let (opened, output) = opened(u64::MAX, true, usize::MAX);
-    engine.log_to(Some(opened), 0);
+    let (logs, output) = opened(u64::MAX, true, usize::MAX);
+    snapshot.access_logs = logs;
     Some(output)
 }
 
@@ -78,9 +81,10 @@ pub(super) fn check(engine: &mut Engine, lines: Option<Output>, seed: u64) {
 
 /// A calm run of one client against a log; what the counters then say.
 fn run(share: u64, errors: bool, bound: usize) -> (u64, u64, String) {
-    let mut engine = Engine::new(Arc::new(snapshot(&toy::CORRELATED, Plan::calm())), 1, None);
-    let (opened, output) = opened(share, errors, bound);
-    engine.log_to(Some(opened), 0);
+    let mut snapshot = snapshot(&toy::CORRELATED, Plan::calm());
+    let (logs, output) = opened(share, errors, bound);
+    snapshot.access_logs = logs;
+    let mut engine = Engine::new(Arc::new(snapshot), 1, None);
     let address = ([127, 0, 0, 1], 1000).into();
     let peer = std::rc::Rc::new(crate::engine::Peer::plain(address, address));
     struct Nowhere;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use polyport_codecs::View;
 
-use super::{Opened, Show, VALUE};
+use super::{AccessLogs, Show, VALUE};
 use crate::observe::redact::{MASK, looks_secret};
 
 /// Where some text is among [`Line::values`].
@@ -16,7 +16,8 @@ type Span = Option<(u32, u32)>;
 /// their lists keep their memory.
 pub struct Line {
     /// The logs as they were when it began.
-    pub(crate) opened: Option<Rc<Arc<Opened>>>,
+    #[expect(clippy::redundant_allocation, reason = "the inner count is shared by threads")]
+    pub(crate) logs: Option<Rc<Arc<AccessLogs>>>,
     /// The logs that may write it, a bit each.
     pub(crate) wanted: u32,
     /// Those of them whose share it is in.
@@ -54,7 +55,7 @@ pub struct Line {
 impl Default for Line {
     fn default() -> Self {
         Self {
-            opened: None,
+            logs: None,
             wanted: 0,
             lucky: 0,
             values: Vec::new(),
@@ -98,9 +99,9 @@ impl Line {
     }
 
     /// Copies what the logs that want it show of a message.
-    pub(crate) fn fill(&mut self, opened: &Opened, route: Option<&str>, view: &View<'_>) {
+    pub(crate) fn fill(&mut self, logs: &AccessLogs, route: Option<&str>, view: &View<'_>) {
         self.route = route.and_then(|name| self.copy(name.as_bytes()));
-        for key in &opened.logs.keys {
+        for key in &logs.keys {
             let value = view.get(key.slot).filter(|_| key.logs & self.wanted != 0);
             let span = value.and_then(|value| {
                 let hidden = match key.show {

@@ -13,7 +13,7 @@ pub mod format;
 pub mod line;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::OnceLock;
 
 use polyport_codecs::{Fault, Slot};
 use polyport_router::{Matcher, Predicate};
@@ -75,40 +75,43 @@ pub enum Show {
 }
 
 /// All logs of a config.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct AccessLogs {
     /// In file order; at most [`MOST`].
     pub list: Vec<AccessLog>,
     /// What they show beside fields.
     pub keys: Vec<Key>,
+    outputs: OnceLock<Vec<Output>>,
 }
 
-/// All logs of a config, with the places where their lines go.
-pub struct Opened {
-    /// The logs.
-    pub logs: Arc<AccessLogs>,
-    /// By the position of a log.
-    pub outputs: Vec<Output>,
-}
-
-impl Opened {
-    /// Opens where the lines of `logs` go; `None` where there are no logs.
+impl AccessLogs {
+    /// Opens where the lines go, unless that is done.
     ///
     /// # Errors
     /// Where a file cannot be opened: which one, and what the system says.
-    pub fn open(
-        logs: &Arc<AccessLogs>,
-        outputs: &Outputs,
-    ) -> Result<Option<Arc<Self>>, (Target, io::Error)> {
-        if logs.list.is_empty() {
-            return Ok(None);
+    pub fn open(&self, outputs: &Outputs) -> Result<(), (Target, io::Error)> {
+        if self.outputs.get().is_some() {
+            return Ok(());
         }
         let open = |log: &AccessLog| {
             let opened = outputs.open(&log.target, log.buffer);
             opened.map_err(|error| (log.target.clone(), error))
         };
-        let outputs = logs.list.iter().map(open).collect::<Result<_, _>>()?;
-        Ok(Some(Arc::new(Self { logs: logs.clone(), outputs })))
+        let opened = self.list.iter().map(open).collect::<Result<_, _>>()?;
+        // Whoever was faster has opened the same.
+        let _ = self.outputs.set(opened);
+        Ok(())
+    }
+
+    /// Where the lines go, by the position of a log; nowhere before they are opened.
+    pub(crate) fn outputs(&self) -> &[Output] {
+        self.outputs.get().map_or(&[], |outputs| outputs)
+    }
+
+    /// Has the lines go there.
+    #[cfg(test)]
+    pub(crate) fn set_outputs(&self, outputs: Vec<Output>) {
+        let _ = self.outputs.set(outputs);
     }
 }
 
