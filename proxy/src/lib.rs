@@ -21,6 +21,7 @@ pub mod engine;
 pub mod guard;
 pub mod health;
 pub mod limit;
+pub mod observe;
 pub mod overload;
 pub mod policy;
 pub mod privileges;

@@ -21,6 +21,7 @@ use crate::guard::{Access, Guard};
 use crate::health::Health;
 use crate::health::checks::Checks;
 use crate::health::outlier::Outliers;
+use crate::observe::access_log::AccessLogs;
 use crate::overload;
 use crate::policy::mirror::Mirror;
 use crate::policy::retry::{Retry, RetryBudget};
@@ -72,6 +73,8 @@ pub struct Snapshot {
     pub overload: overload::Settings,
     /// Who the process becomes once its ports are bound.
     pub identity: Identity,
+    /// Where requests that have ended are told.
+    pub access_logs: Arc<AccessLogs>,
 }
 
 impl Snapshot {

@@ -12,6 +12,7 @@ use tokio::time::MissedTickBehavior;
 use crate::control::Control;
 use crate::control::discovery::stage::Discovery;
 use crate::control::files::{EVERY, Watched};
+use crate::observe::output::Outputs;
 use crate::snapshot::Snapshot;
 use crate::worker::{Proxy, StartError};
 
@@ -28,6 +29,7 @@ pub(super) fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before the first listener is bound, so that no signal finds its default action.
     let mut stop = runtime.block_on(async { Stop::new() })?;
+    let rotated = runtime.block_on(async { signal(SignalKind::user_defined1()) })?;
     let hang_up = runtime.block_on(async { signal(SignalKind::hangup()) })?;
     let watched = Watched::new(path.to_owned());
     let (mut discovery, snapshot) = runtime.block_on(Discovery::begin(snapshot));
@@ -50,6 +52,7 @@ pub(super) fn run(
     let name = runtime.block_on(async {
         tokio::select! {
             name = stop.asked() => name,
+            () = reopen(rotated, proxy.outputs()) => "the end of signals",
             () = super::admin::serve(admin, &proxy) => "the end of the admin listener",
             () = reloads(proxy.control(), hang_up, watched) => "the end of all signals",
         }
@@ -93,6 +96,14 @@ async fn reloads(control: &Control, mut hang_up: Signal, mut watched: Watched) {
         let control = control.clone();
         // It may take a while, and names may have to be looked up. What came of it is told.
         let _ = tokio::task::spawn_blocking(move || control.reload()).await;
+    }
+}
+
+/// Opens the files of logs anew at each such signal, as they were moved away.
+async fn reopen(mut rotated: tokio::signal::unix::Signal, outputs: &Outputs) {
+    while rotated.recv().await.is_some() {
+        tracing::info!(signal = "SIGUSR1", "opening the files of logs anew");
+        outputs.reopen();
     }
 }
 

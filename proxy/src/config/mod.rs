@@ -6,6 +6,7 @@
 //! [`listeners`], [`clusters`], [`routes`] with [`matchers`], [`settings`].
 
 mod access;
+mod access_log;
 mod balance;
 mod blot;
 mod breaker;
@@ -157,9 +158,22 @@ pub fn compile_over(
         &mut outline,
         before,
     );
+    let access_logs = access_log::read(&mut root, registry, &mut interest);
     root.finish(&[
-        "workers", "zone", "listener", "cluster", "route", "defaults", "limits", "admin", "access",
-        "reload", "overload", "user", "group",
+        "workers",
+        "zone",
+        "listener",
+        "cluster",
+        "route",
+        "defaults",
+        "limits",
+        "admin",
+        "access",
+        "reload",
+        "overload",
+        "user",
+        "group",
+        "access-log",
     ]);
 
     if listeners.is_empty() && !source.failed() {
@@ -229,6 +243,7 @@ pub fn compile_over(
         access: Arc::new(access),
         overload,
         identity,
+        access_logs: Arc::new(access_logs),
     };
     Ok((snapshot, source.finish()))
 }

@@ -1,5 +1,6 @@
 //! What a config may say, and what is said of one that may not.
 
+mod access_log;
 mod balance;
 mod discover;
 mod guard;

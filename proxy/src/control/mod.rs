@@ -25,6 +25,7 @@ pub(crate) use reload::{with_drained, with_endpoints};
 
 use crate::config::Diagnostic;
 use crate::health::watch::Watch;
+use crate::observe::output::Outputs;
 use crate::overload::Overload;
 use crate::snapshot::{Cluster, Endpoint, Snapshot};
 use crate::worker::command::{Command, Commands};
@@ -41,6 +42,8 @@ struct Shared {
     commands: Vec<Arc<Commands>>,
     watch: Watch,
     overload: Arc<Overload>,
+    /// Where access logs go.
+    outputs: Arc<Outputs>,
     figures: Figures,
     last_error: Mutex<Option<String>>,
     /// Counts changes, for those who follow them.
@@ -96,6 +99,8 @@ pub enum Refused {
     Config(Vec<Diagnostic>),
     /// A new listener's address cannot be had.
     Listen(String),
+    /// An access log's file cannot be opened.
+    Log(String),
     /// There is no such cluster or endpoint.
     Unknown(String),
 }
@@ -104,7 +109,9 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSource => f.write_str("there is no config file to read again"),
-            Self::Unreadable(why) | Self::Listen(why) | Self::Unknown(why) => f.write_str(why),
+            Self::Unreadable(why) | Self::Listen(why) | Self::Log(why) | Self::Unknown(why) => {
+                f.write_str(why)
+            }
             Self::Config(errors) => {
                 for (at, error) in errors.iter().enumerate() {
                     write!(f, "{}{error}", if at == 0 { "" } else { "\n\n" })?;
@@ -128,6 +135,7 @@ impl Control {
         commands: Vec<Arc<Commands>>,
         watch: Watch,
         overload: Arc<Overload>,
+        outputs: Arc<Outputs>,
     ) -> Self {
         let figures = Figures::default();
         figures.last.store(since_1970(), Ordering::Relaxed);
@@ -137,6 +145,7 @@ impl Control {
             commands,
             watch,
             overload,
+            outputs,
             figures,
             last_error: Mutex::default(),
             changed: Default::default(),

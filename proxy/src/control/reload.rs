@@ -56,6 +56,10 @@ impl Control {
             }
             tracing::info!(listener = %listener.name, %address, "listening");
         }
+        let failed = |(target, error)| {
+            Refused::Log(format!("cannot write an access log to {target:?}: {error}"))
+        };
+        next.access_logs.open(&self.0.outputs).map_err(failed)?;
         let next = Arc::new(next);
         for cluster in &next.clusters {
             for (endpoint, health) in cluster.endpoints.iter().zip(cluster.health.iter()) {
