@@ -6,11 +6,14 @@ use super::*;
 
 mod wire;
 
+/// Records and their TTL in seconds, or why there are none.
+type Said<T> = Result<(Vec<T>, u64), Nothing>;
+
 /// What names have, and when they were asked for.
 #[derive(Default)]
 struct Zone {
-    addresses: BTreeMap<(String, Family), Result<(Vec<IpAddr>, u64), Nothing>>,
-    services: Option<Result<(Vec<Service>, u64), Nothing>>,
+    addresses: BTreeMap<(String, Family), Said<IpAddr>>,
+    services: Option<Said<Service>>,
     /// Names that nobody answers for.
     silent: Vec<(String, Family)>,
     asked: Vec<Instant>,
@@ -29,7 +32,7 @@ impl Fake {
         self.with(|zone| zone.addresses.insert((name.into(), Family::V4), Ok((all, ttl))));
     }
 
-    fn v6(&self, name: &str, answer: Result<(Vec<IpAddr>, u64), Nothing>) {
+    fn v6(&self, name: &str, answer: Said<IpAddr>) {
         self.with(|zone| zone.addresses.insert((name.into(), Family::V6), answer));
     }
 
