@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::engine::Counters;
-use crate::worker::{Proxy, Totals};
+use crate::worker::Proxy;
 
 /// Longest request that is read.
 const REQUEST: usize = 4096;
@@ -42,7 +42,7 @@ async fn answer(mut stream: TcpStream, proxy: &Proxy) -> io::Result<()> {
         }
     }
     let (status, body) = match request.split(|byte| *byte == b' ').nth(1) {
-        Some(b"/stats") => ("200 OK", figures(&proxy.totals()) + &endpoints(proxy)),
+        Some(b"/stats") => ("200 OK", figures(proxy) + &endpoints(proxy)),
         Some(b"/ready") => ("200 OK", "ready\n".to_owned()),
         _ => ("404 Not Found", "there are /stats and /ready\n".to_owned()),
     };
@@ -56,7 +56,8 @@ async fn answer(mut stream: TcpStream, proxy: &Proxy) -> io::Result<()> {
 }
 
 /// One figure a line: its name, a space, its value.
-fn figures(totals: &Totals) -> String {
+fn figures(proxy: &Proxy) -> String {
+    let totals = proxy.totals();
     let now = [
         ("downstream_connections_active", totals.downstreams),
         ("upstream_connections_active", totals.upstreams),
@@ -65,7 +66,7 @@ fn figures(totals: &Totals) -> String {
     ];
     let counted = Counters::NAMES.into_iter().zip(totals.counters.values());
     let line = |(name, value)| format!("polyport_{name} {value}\n");
-    counted.chain(now).map(line).collect()
+    counted.chain(now).chain(proxy.overload().figures()).map(line).collect()
 }
 
 /// What is known of each endpoint, with the cluster's name and the address as labels.

@@ -30,14 +30,7 @@ pub(super) fn run(
     let mut stop = runtime.block_on(async { Stop::new() })?;
     let hang_up = runtime.block_on(async { signal(SignalKind::hangup()) })?;
     let watched = Watched::new(path.to_owned());
-    let (mut discovery, snapshot) = runtime.block_on(Discovery::begin(snapshot));
-    let snapshot = Arc::new(snapshot);
-    let proxy = Proxy::start(snapshot.clone())?;
-    runtime.block_on(async { discovery.follow(proxy.control()) });
-    proxy.control().read_from(path.to_owned(), registry.clone());
-    for (listener, address) in snapshot.listeners.iter().zip(proxy.addresses()) {
-        tracing::info!(listener = %listener.name, %address, workers = snapshot.workers, "listening");
-    }
+    // Before privileges are given up.
     let admin = match snapshot.admin {
         Some(address) => {
             let listener = runtime.block_on(tokio::net::TcpListener::bind(address))?;
@@ -46,6 +39,14 @@ pub(super) fn run(
         }
         None => None,
     };
+    let (mut discovery, snapshot) = runtime.block_on(Discovery::begin(snapshot));
+    let snapshot = Arc::new(snapshot);
+    let proxy = Proxy::start(snapshot.clone())?;
+    runtime.block_on(async { discovery.follow(proxy.control()) });
+    proxy.control().read_from(path.to_owned(), registry.clone());
+    for (listener, address) in snapshot.listeners.iter().zip(proxy.addresses()) {
+        tracing::info!(listener = %listener.name, %address, workers = snapshot.workers, "listening");
+    }
     let name = runtime.block_on(async {
         tokio::select! {
             name = stop.asked() => name,

@@ -243,6 +243,8 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
         buffers: Buffers { high: 512, out_of_turn: 1024, in_flight: 8, connections: 1000 },
         admin: None,
         access: Default::default(),
+        overload: Default::default(),
+        identity: Default::default(),
         outline: Default::default(),
         watch_config: false,
         route_ids: vec![0],
