@@ -30,6 +30,8 @@ pub(super) fn run(
     let mut stop = runtime.block_on(async { Stop::new() })?;
     let hang_up = runtime.block_on(async { signal(SignalKind::hangup()) })?;
     let watched = Watched::new(path.to_owned());
+    let (mut discovery, snapshot) = runtime.block_on(Discovery::begin(snapshot));
+    let snapshot = Arc::new(snapshot);
     // Before privileges are given up.
     let admin = match snapshot.admin {
         Some(address) => {
@@ -39,8 +41,6 @@ pub(super) fn run(
         }
         None => None,
     };
-    let (mut discovery, snapshot) = runtime.block_on(Discovery::begin(snapshot));
-    let snapshot = Arc::new(snapshot);
     let proxy = Proxy::start(snapshot.clone())?;
     runtime.block_on(async { discovery.follow(proxy.control()) });
     proxy.control().read_from(path.to_owned(), registry.clone());

@@ -23,6 +23,7 @@ mod overload;
 mod reader;
 mod retry;
 mod routes;
+pub mod schema;
 mod settings;
 mod transport;
 mod values;
