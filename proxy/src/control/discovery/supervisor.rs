@@ -172,10 +172,10 @@ pub async fn attend(
                 }
                 if held.as_ref() != Some(&found) {
                     let changes = Changes::between(held.as_deref().unwrap_or_default(), &found);
-                    tracing::info!(%cluster, endpoints = found.len(), %changes, "endpoints changed");
                     let (publish, set) = (publish.clone(), found.clone());
                     // Whoever changes the config at the same time is waited for.
                     let _ = tokio::task::spawn_blocking(move || publish(set)).await;
+                    tracing::info!(%cluster, endpoints = found.len(), %changes, "endpoints changed");
                     held = Some(found);
                 }
                 continue;

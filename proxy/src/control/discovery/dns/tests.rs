@@ -6,14 +6,16 @@ use super::*;
 
 mod wire;
 
-/// What names have, and when they were asked for.
+/// Records and their TTL in seconds, or why there are none.
+type Said<T> = Result<(Vec<T>, u64), Nothing>;
+
+/// What names have.
 #[derive(Default)]
 struct Zone {
-    addresses: BTreeMap<(String, Family), Result<(Vec<IpAddr>, u64), Nothing>>,
-    services: Option<Result<(Vec<Service>, u64), Nothing>>,
+    addresses: BTreeMap<(String, Family), Said<IpAddr>>,
+    services: Option<Said<Service>>,
     /// Names that nobody answers for.
     silent: Vec<(String, Family)>,
-    asked: Vec<Instant>,
 }
 
 #[derive(Clone, Default)]
@@ -29,7 +31,7 @@ impl Fake {
         self.with(|zone| zone.addresses.insert((name.into(), Family::V4), Ok((all, ttl))));
     }
 
-    fn v6(&self, name: &str, answer: Result<(Vec<IpAddr>, u64), Nothing>) {
+    fn v6(&self, name: &str, answer: Said<IpAddr>) {
         self.with(|zone| zone.addresses.insert((name.into(), Family::V6), answer));
     }
 
@@ -58,12 +60,7 @@ impl Ask for Fake {
         if self.with(|zone| zone.silent.contains(&key)) {
             std::future::pending::<()>().await;
         }
-        let answer = self.with(|zone| {
-            if family == Family::V4 {
-                zone.asked.push(Instant::now());
-            }
-            zone.addresses.get(&key).cloned()
-        });
+        let answer = self.with(|zone| zone.addresses.get(&key).cloned());
         let (records, ttl) = answer.unwrap_or(Err(Nothing::NoRecord))?;
         Ok(Answer { name: name.to_owned(), records, ttl: Duration::from_secs(ttl) })
     }
