@@ -12,8 +12,9 @@
 //! (heads to an upstream connection), [`balance`] (which endpoint), [`pool`] (which
 //! connection), [`upstream`]
 //! (replies), [`finish`] (the one place where a request ends), [`flow`] (who is
-//! not read while whom), [`sweep`] (deadlines). Beside it: [`guard`] (who may pass),
-//! [`fault`] and [`pace`] (what goes wrong on purpose), [`overload`] (what gives way).
+//! not read while whom), [`sweep`] (deadlines), [`leave`] (who is to go elsewhere). Beside
+//! it: [`guard`] (who may pass), [`fault`] and [`pace`] (what goes wrong on purpose),
+//! [`overload`] (what gives way).
 
 mod balance;
 mod breaker;
@@ -27,6 +28,7 @@ mod finish;
 mod flow;
 mod guard;
 mod launch;
+mod leave;
 mod local;
 mod observe;
 mod overload;
@@ -174,7 +176,12 @@ pub struct Engine {
     /// For reuse.
     #[expect(clippy::vec_box, reason = "flights hold the boxes")]
     kept: Vec<Box<Kept>>,
-    draining: bool,
+    /// All connections leave.
+    draining: Option<leave::Times>,
+    /// By listener: its connections leave.
+    left: Vec<Option<leave::Times>>,
+    /// No leaving connection has anything due before this, ms.
+    earliest_leave: u64,
     pressure: Pressure,
     /// Of connections to endpoints, open or about to be.
     up_descriptors: usize,
@@ -217,7 +224,9 @@ impl Engine {
             purses: snapshot.clusters.iter().map(|c| Purse::new(c.retry_budget)).collect(),
             mirroring: 0,
             kept: Vec::new(),
-            draining: false,
+            draining: None,
+            left: Vec::new(),
+            earliest_leave: u64::MAX,
             pressure: Pressure::default(),
             up_descriptors: 0,
             counters: Counters::default(),

@@ -275,7 +275,7 @@ impl Proxy {
         Totals { counters, downstreams, upstreams, in_flight, pending }
     }
 
-    /// Takes no new connections, answers what is in flight (no longer than the
+    /// Takes no new connections, asks clients to leave and serves them until they do (no longer than the
     /// config's drain timeout) and returns when all workers have ended.
     pub fn stop(mut self) {
         self.ask_to_stop();

@@ -44,6 +44,8 @@ pub(super) struct Weather {
     pub(super) changes: u32,
     /// Nothing happens that may cost a client its connection.
     pub(super) calm: bool,
+    /// All are asked to leave, and have as much time as they like.
+    pub(super) manners: bool,
     pub(super) mirrored: bool,
     /// Per mille of rounds in which the process runs out of something, or does no more.
     pub(super) presses: u32,
@@ -65,6 +67,7 @@ pub(super) fn weather(rng: &mut SmallRng) -> Weather {
         drain_at: (!calm && chance(rng, 20)).then(|| rng.random_range(1..400)),
         changes: if chance(rng, 50) { rng.random_range(1..20) } else { 0 },
         calm,
+        manners: false,
         mirrored: false,
         presses: if chance(rng, 30) { 50 } else { 0 },
     }
