@@ -94,6 +94,7 @@ pub(super) struct Listening {
 }
 
 impl Worker {
+    #[expect(clippy::too_many_arguments, reason = "what a worker is made of, in one place")]
     pub(super) fn new(
         snapshot: Arc<Snapshot>,
         listeners: Vec<std::net::TcpListener>,
