@@ -8,6 +8,7 @@
 //! Read on: [`turn`] (the loop), [`sockets`] (reads and writes), [`ready`] (who
 //! has to be looked at).
 
+pub(crate) mod command;
 pub(crate) mod dial;
 mod greet;
 pub(crate) mod inbox;
@@ -25,6 +26,8 @@ use std::thread::JoinHandle;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
+
+use command::{Command, Commands};
 
 use crate::engine::{Counters, Tap};
 use crate::guard::Audit;
@@ -113,6 +116,8 @@ pub struct Proxy {
     addresses: Vec<SocketAddr>,
     workers: Vec<JoinHandle<()>>,
     boards: Vec<Arc<Board>>,
+    /// By worker.
+    commands: Vec<Arc<Commands>>,
     stop: Arc<Stop>,
     /// Writes denials to their file; ends after the workers.
     audit: Option<JoinHandle<()>>,
@@ -172,6 +177,7 @@ impl Proxy {
             addresses,
             workers: Vec::new(),
             boards: Vec::new(),
+            commands: Vec::new(),
             stop,
             audit,
             snapshot: snapshot.clone(),
@@ -181,6 +187,8 @@ impl Proxy {
         for (at, own) in sockets.into_iter().enumerate() {
             let board = Arc::new(Board::default());
             proxy.boards.push(board.clone());
+            let commands = Arc::new(Commands::default());
+            proxy.commands.push(commands.clone());
             let (snapshot, stop, tap) = (snapshot.clone(), proxy.stop.clone(), tap.clone());
             let sink = sink.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -194,7 +202,9 @@ impl Proxy {
                     tasks.block_on(
                         &runtime,
                         tokio::task::unconstrained(async move {
-                            match turn::Worker::new(snapshot, own, seed, tap, board, stop, began) {
+                            match turn::Worker::new(
+                                snapshot, own, seed, tap, board, commands, stop, began,
+                            ) {
                                 Ok(mut worker) => {
                                     if let Some(sink) = sink {
                                         worker.audit_to(sink);
@@ -250,6 +260,14 @@ impl Proxy {
         }
         if let Some(audit) = self.audit.take() {
             let _ = audit.join();
+        }
+    }
+
+    /// Sends every worker a command of its own.
+    #[expect(dead_code, reason = "the first commands come with reload and upgrade")]
+    pub(crate) fn command_all(&self, mut command: impl FnMut(usize) -> Command) {
+        for (at, worker) in self.commands.iter().enumerate() {
+            worker.send(command(at));
         }
     }
 

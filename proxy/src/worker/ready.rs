@@ -19,6 +19,8 @@ pub(crate) enum Ready {
     Listener(usize),
     /// Tasks have left something.
     Inbox,
+    /// Another thread asks for something.
+    Commands,
 }
 
 /// The worker's list. The runtime wakes on the worker's own thread, so its lock

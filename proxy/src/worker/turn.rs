@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
+use super::command::{Command, Commands};
 use super::dial::dial;
 use super::greet::{Greeted, greet, greets};
 use super::inbox::{Arrival, Inbox};
@@ -63,6 +64,7 @@ pub(super) struct Worker {
     drain_until: Option<u64>,
     drain: Duration,
     board: Arc<Board>,
+    commands: Arc<Commands>,
     snapshot: Arc<Snapshot>,
     inbox: Rc<Inbox>,
     arrivals: Vec<Arrival>,
@@ -81,10 +83,11 @@ impl Worker {
         seed: u64,
         tap: Option<Tap>,
         board: Arc<Board>,
+        commands: Arc<Commands>,
         stop: Arc<Stop>,
         began: Instant,
     ) -> io::Result<Self> {
-        let list = Arc::new(ReadyList::default());
+        let list = commands.list().clone();
         let listeners = listeners
             .into_iter()
             .enumerate()
@@ -121,6 +124,7 @@ impl Worker {
             stop,
             drain_until: None,
             board,
+            commands,
             snapshot,
             inbox,
             arrivals: Vec::new(),
@@ -259,6 +263,15 @@ impl Worker {
             };
             let wire = Rewound::new(handed.bytes, wire);
             tokio::task::spawn_local(server::serve(wire, from, self.streams.clone()));
+        }
+    }
+
+    /// Does what other threads asked for.
+    fn obey(&mut self) {
+        for command in self.commands.take() {
+            match command {
+                Command::Nothing => {}
+            }
         }
     }
 
@@ -454,6 +467,7 @@ impl Future for Worker {
                 Ready::Conn(conn) => worker.look_at(conn),
                 Ready::Listener(at) => worker.accept(at),
                 Ready::Inbox => worker.receive(),
+                Ready::Commands => worker.obey(),
             }
         }
         worker.ready = ready;
