@@ -49,8 +49,8 @@ pub struct Snapshot {
     pub buffers: Buffers,
     /// Enabled protocols, compiled for `interest` and `limits`.
     pub protocols: Vec<Enabled>,
-    /// Where the figures can be asked for, config section `[admin]`.
-    pub admin: Option<SocketAddr>,
+    /// Where the proxy can be looked at, config section `[admin]`.
+    pub admin: Option<crate::admin::Settings>,
     /// Who may come where no route says so, and where denials are told.
     pub access: Access,
 }

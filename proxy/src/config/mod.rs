@@ -6,12 +6,14 @@
 //! [`listeners`], [`clusters`], [`routes`] with [`matchers`], [`settings`].
 
 mod access;
+mod admin;
 mod balance;
 mod breaker;
 mod clusters;
 mod diagnostic;
 mod edits;
 mod faults;
+mod filter;
 mod health;
 mod limits;
 mod listeners;
@@ -29,6 +31,7 @@ use polyport_codecs::{Interest, KeySpec, Registry};
 use polyport_router::Table;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use filter::filter;
 use reader::{Reader, Source};
 
 use crate::snapshot::{Enabled, Facts, Snapshot};
@@ -96,7 +99,7 @@ pub fn compile_with(
     let (timeouts, request_defaults) = settings::defaults(&mut root);
     let buffers = settings::buffers(&limits);
     let workers = settings::workers(&mut root);
-    let admin = settings::admin(&mut root);
+    let admin = admin::read(&mut root);
     let (listeners, enabled) = listeners::read(&mut root, registry);
     let mut interest = Interest::nothing();
     for key in enabled.iter().filter_map(|protocol| protocol.affinity()) {

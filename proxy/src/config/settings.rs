@@ -1,6 +1,5 @@
-//! `workers`, `[defaults]`, `[limits]`, `[admin]`.
+//! `workers`, `[defaults]`, `[limits]`.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::reader::Reader;
@@ -120,17 +119,4 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
 pub(super) fn workers(root: &mut Reader<'_, '_>) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     root.integer("workers", 1..=1024).map_or(cores, |workers| workers as usize)
-}
-
-pub(super) fn admin(root: &mut Reader<'_, '_>) -> Option<SocketAddr> {
-    let section = root.section("admin", "[admin]")?;
-    section.finish(&["address"]);
-    let (text, span) = section.required("address", "\"127.0.0.1:7001\"")?;
-    let address: Option<SocketAddr> = text.parse().ok();
-    if !address.is_some_and(|address| address.ip().is_loopback()) {
-        let help = "write a loopback address with its port, such as \"127.0.0.1:7001\"";
-        section.source.error(span, format!("`{text}` is no loopback address"), Some(help.into()));
-        return None;
-    }
-    address
 }

@@ -27,6 +27,7 @@ mod finish;
 mod flow;
 mod guard;
 mod launch;
+pub mod listing;
 mod local;
 mod observe;
 mod pace;
@@ -116,6 +117,8 @@ pub struct Tapped<'a> {
     pub fault: Option<Fault>,
     /// Its metadata.
     pub view: View<'a>,
+    /// The config that it was routed by.
+    pub snapshot: &'a Snapshot,
 }
 
 /// Sees every message as it is routed; must be quick.

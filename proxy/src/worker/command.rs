@@ -7,12 +7,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ready::{Ready, ReadyList};
+use crate::engine::Engine;
 
 /// Something for a worker to do between two turns.
 pub(crate) enum Command {
-    /// Has the worker do what a neighbour module wants of it.
-    #[expect(dead_code, reason = "the first commands come with reload and upgrade")]
-    Nothing,
+    /// Has the worker say something of its engine, between two turns.
+    Ask(Box<dyn FnOnce(&Engine) + Send>),
 }
 
 /// One worker's commands, in the order they were sent.

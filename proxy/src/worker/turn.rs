@@ -270,7 +270,7 @@ impl Worker {
     fn obey(&mut self) {
         for command in self.commands.take() {
             match command {
-                Command::Nothing => {}
+                Command::Ask(question) => question(&self.engine),
             }
         }
     }
