@@ -166,7 +166,7 @@ async fn metrics(State(admin): Asked) -> Response {
 
 async fn info(State(admin): Asked) -> Answer {
     let operator = &admin.operator;
-    let (path, _) = operator.config();
+    let reloads = operator.reloads();
     let started = admin.started.duration_since(UNIX_EPOCH).unwrap_or_default();
     let snapshot = operator.snapshot();
     answer(&json!({
@@ -175,12 +175,12 @@ async fn info(State(admin): Asked) -> Answer {
         "started": started.as_secs(),
         "uptime_ms": operator.observer().now(),
         "workers": operator.observer().workers(),
-        "config": path,
-        "last_reload": operator.last_reload(),
+        "config": operator.path(),
+        "reloads": { "done": reloads.done, "refused": reloads.refused, "last": reloads.last, "error": reloads.error },
         "log_level": admin.log.current(),
         "write": admin.write,
-        "listeners": snapshot.listeners.len(),
-        "clusters": snapshot.clusters.len(),
+        "listeners": snapshot.listeners.iter().filter(|listener| !listener.retired).count(),
+        "clusters": snapshot.clusters.iter().filter(|cluster| !cluster.retired).count(),
         "routes": snapshot.routes.routes().len(),
         "protocols": snapshot.protocols.iter().map(|e| e.protocol.name()).collect::<Vec<_>>(),
         "keys": snapshot.interest.names().collect::<Vec<_>>(),
@@ -211,17 +211,16 @@ async fn figures(State(admin): Asked) -> Answer {
 }
 
 async fn config(State(admin): Asked) -> Answer {
-    let (path, text) = admin.operator.config();
     let snapshot = admin.operator.snapshot();
     let times = &snapshot.timeouts;
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     answer(&json!({
-        "path": path,
-        "text": hide::secrets(&text),
+        "path": admin.operator.path(),
+        "text": hide::secrets(&snapshot.text),
         "summary": {
             "workers": snapshot.workers,
-            "listeners": snapshot.listeners.iter().map(|l| &l.name).collect::<Vec<_>>(),
-            "clusters": snapshot.clusters.iter().map(|c| &c.name).collect::<Vec<_>>(),
+            "listeners": snapshot.listeners.iter().filter(|l| !l.retired).map(|l| &l.name).collect::<Vec<_>>(),
+            "clusters": snapshot.clusters.iter().filter(|c| !c.retired).map(|c| &c.name).collect::<Vec<_>>(),
             "routes": snapshot.routes.routes().len(),
             "keys": snapshot.interest.names().collect::<Vec<_>>(),
             "timeout_ms": ms(times.request),
@@ -254,14 +253,20 @@ fn listener(snapshot: &Snapshot, listener: &Listener) -> Value {
 
 async fn listeners(State(admin): Asked) -> Answer {
     let snapshot = admin.operator.snapshot();
-    let all: Vec<Value> = snapshot.listeners.iter().map(|one| listener(&snapshot, one)).collect();
+    let all: Vec<Value> = snapshot
+        .listeners
+        .iter()
+        .filter(|one| !one.retired)
+        .map(|one| listener(&snapshot, one))
+        .collect();
     answer(&json!({ "listeners": all }))
 }
 
-fn cluster(admin: &Admin, at: usize, cluster: &Cluster, loads: &[EndpointLoad]) -> Value {
+fn cluster(admin: &Admin, cluster: &Cluster, loads: &[EndpointLoad]) -> Value {
     let now = admin.operator.observer().now();
     let endpoints = cluster.endpoints.iter().zip(cluster.health.iter()).enumerate();
     let endpoints: Vec<Value> = endpoints
+        .filter(|(_, (endpoint, _))| !endpoint.retired)
         .map(|(place, (endpoint, health))| {
             let load = loads.get(place).copied().unwrap_or_default();
             let (usable, ejected) = (health.usable(now), health.ejected(now));
@@ -275,7 +280,7 @@ fn cluster(admin: &Admin, at: usize, cluster: &Cluster, loads: &[EndpointLoad]) 
                 "usable": usable,
                 "ejected": ejected,
                 "failing": !usable && !ejected,
-                "drained": admin.operator.is_drained(at, place),
+                "drained": endpoint.drained,
                 "ejections": health.ejections(),
                 "checks_failed": health.checks_failed(),
                 "in_flight": load.in_flight,
@@ -313,13 +318,8 @@ async fn clusters(State(admin): Asked) -> Answer {
             }
         }
     }
-    let all: Vec<Value> = snapshot
-        .clusters
-        .iter()
-        .zip(&sums)
-        .enumerate()
-        .map(|(at, (one, loads))| cluster(&admin, at, one, loads))
-        .collect();
+    let all = snapshot.clusters.iter().zip(&sums).filter(|(cluster, _)| !cluster.retired);
+    let all: Vec<Value> = all.map(|(one, loads)| cluster(&admin, one, loads)).collect();
     answer(&json!({ "clusters": all }))
 }
 
@@ -464,7 +464,6 @@ async fn set_drained(admin: &Arc<Admin>, name: String, address: &str, drained: b
     }
     let asked = name.clone();
     apart(admin, move |admin| admin.operator.set_drained(&asked, address, drained)).await?;
-    tracing::info!(cluster = %name, endpoint = %address, drained, "admin: an endpoint was drained or taken back");
     answer(&json!({ "cluster": name, "endpoint": address, "drained": drained }))
 }
 
@@ -530,7 +529,7 @@ async fn tap(State(admin): Asked, Query(params): Params) -> Answer {
     let route = param(&params, "route").filter(|route| !route.is_empty()).map(str::to_owned);
     let text = param(&params, "match").unwrap_or_default();
     let filter = Filter::new(text, route, &admin.registry, &snapshot).map_err(Refusal::bad)?;
-    let Some(watch) = admin.hub.watch(filter) else {
+    let Some(watch) = admin.operator.hub().watch(filter) else {
         let why = format!("{} taps are open, and more are not allowed", super::tap::TAPS);
         return Err(Refusal(StatusCode::TOO_MANY_REQUESTS, why));
     };

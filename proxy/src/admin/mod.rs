@@ -19,13 +19,12 @@ mod text;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use polyport_codecs::Registry;
 
 pub use log::LogLevel;
-pub use operator::{Operator, Running};
+pub use operator::{Operator, Upgrade};
 pub use serve::{Sockets, bind, serve};
 pub use tap::Hub;
 
@@ -43,11 +42,9 @@ pub struct Settings {
 /// What the API answers from.
 pub struct Admin {
     /// The proxy.
-    pub operator: Arc<dyn Operator>,
+    pub operator: Operator,
     /// Its protocols, for filters and questions.
     pub registry: Registry,
-    /// Where messages can be seen.
-    pub hub: Arc<Hub>,
     /// What the log says.
     pub log: LogLevel,
     /// Whether anything may be changed.

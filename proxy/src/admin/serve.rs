@@ -169,7 +169,7 @@ pub async fn serve(sockets: Sockets, admin: Arc<Admin>) {
     let rest = async {
         loop {
             tokio::time::sleep(PATIENCE).await;
-            admin.hub.meter().rest(admin.operator.observer().now());
+            admin.operator.hub().meter().rest(admin.operator.observer().now());
         }
     };
     tokio::join!(tcp, unix, rest);

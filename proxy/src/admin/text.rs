@@ -20,8 +20,9 @@ pub(super) fn stats(observer: &Observer, snapshot: &Snapshot) -> String {
     let line = |(name, value)| format!("polyport_{name} {value}\n");
     let mut lines: String = counted.chain(now).map(line).collect();
     let now = observer.now();
-    for cluster in &snapshot.clusters {
-        for (endpoint, health) in cluster.endpoints.iter().zip(cluster.health.iter()) {
+    for cluster in snapshot.clusters.iter().filter(|cluster| !cluster.retired) {
+        let all = cluster.endpoints.iter().zip(cluster.health.iter());
+        for (endpoint, health) in all.filter(|(endpoint, _)| !endpoint.retired) {
             let figures = [
                 ("usable", u64::from(health.usable(now))),
                 ("ejections_total", health.ejections()),

@@ -42,11 +42,14 @@ enum Verb {
     },
     /// Says everything that is wrong with a config, and where.
     #[command(
-        after_help = "Example:\n  polyport check -c polyport.toml\n\nExit status: 0 where the config can be used, 1 where not."
+        after_help = "Examples:\n  polyport check -c polyport.toml\n  polyport check -c new.toml --against polyport.toml\n\nExit status: 0 where the config can be used, 1 where not."
     )]
     Check {
         #[command(flatten)]
         config: ConfigFile,
+        /// The config in use: says what a reload from there would change.
+        #[arg(long, value_name = "FILE")]
+        against: Option<PathBuf>,
     },
     /// Says what would become of a message, and why.
     #[command(
@@ -204,12 +207,12 @@ pub fn main(registry: &Registry) -> ExitCode {
             }
             run::run(snapshot, &config.config, registry, log).map_err(|error| error.to_string())
         }),
-        Verb::Check { config } => check::check(&config, registry),
+        Verb::Check { config, against } => check::check(&config, against, registry),
         Verb::Explain(options) => explain::explain(&options, registry),
         Verb::Decode(options) => decode::decode(&options, registry),
         Verb::Demo { listen, seconds, quiet, plain } => {
             let options = demo::Options { listen, seconds, quiet, plain };
-            demo::demo(registry, &options).map_err(|error| error.to_string())
+            demo::demo(registry, &options, log).map_err(|error| error.to_string())
         }
         Verb::Call(Call::Dubbo { address, interface, method, arguments, attach }) => {
             demo::call::dubbo(&address, &interface, &method, &arguments, &attach)

@@ -6,13 +6,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use polyport_codecs::Registry;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::MissedTickBehavior;
 
-use crate::admin::{self, Admin, Hub, LogLevel, Operator, Running, Sockets};
+use crate::admin::{self, Admin, Hub, LogLevel, Operator, Sockets};
+use crate::control::Control;
+use crate::control::files::{EVERY, Watched};
 use crate::snapshot::Snapshot;
 use crate::worker::{Proxy, StartError};
 
-/// Runs the proxy until SIGTERM or SIGINT, then lets it finish what is in flight.
+/// Runs the proxy until SIGTERM or SIGINT, then lets it finish what is in flight. `path`: the
+/// config's file, which is read again on SIGHUP, and when it changes where it says so.
 ///
 /// # Errors
 /// Where it cannot start.
@@ -26,22 +30,19 @@ pub(super) fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before the first listener is bound, so that no signal finds its default action.
     let stop = runtime.block_on(async { Stop::new() })?;
+    let hang_up = runtime.block_on(async { signal(SignalKind::hangup()) })?;
+    let watched = Watched::new(path.to_owned());
     let hub = Arc::new(Hub::default());
     let tap = snapshot.admin.as_ref().map(|_| hub.tap());
     let proxy = Proxy::start_tapped(snapshot.clone(), tap)?;
+    proxy.control().read_from(path.to_owned(), registry.clone());
     for (listener, address) in snapshot.listeners.iter().zip(proxy.addresses()) {
         tracing::info!(listener = %listener.name, %address, workers = snapshot.workers, "listening");
     }
     let admin = match &snapshot.admin {
         Some(settings) => {
-            let running = Running {
-                snapshot: snapshot.clone(),
-                observer: proxy.observer(),
-                path: path.display().to_string(),
-                text: std::fs::read_to_string(path).unwrap_or_default(),
-                hub: hub.clone(),
-            };
-            Some(serving(settings, Arc::new(running), hub, registry, log)?)
+            let operator = Operator::new(&proxy, path.display().to_string(), hub);
+            Some(serving(settings, operator, registry, log)?)
         }
         None => None,
     };
@@ -49,6 +50,7 @@ pub(super) fn run(
         tokio::select! {
             name = stop.asked() => name,
             () = answering(admin) => "the end of the admin listener",
+            () = reloads(proxy.control(), hang_up, watched) => "the end of all signals",
         }
     });
     tracing::info!(signal = name, "stopping: answering what is in flight");
@@ -63,8 +65,7 @@ pub(super) fn run(
 /// Where an address cannot be had.
 pub(super) fn serving(
     settings: &admin::Settings,
-    operator: Arc<dyn Operator>,
-    hub: Arc<Hub>,
+    operator: Operator,
     registry: &Registry,
     log: LogLevel,
 ) -> io::Result<(Sockets, Arc<Admin>)> {
@@ -77,7 +78,7 @@ pub(super) fn serving(
     }
     let started = std::time::SystemTime::now();
     let (registry, write) = (registry.clone(), settings.write);
-    Ok((sockets, Arc::new(Admin { operator, registry, hub, log, write, started })))
+    Ok((sockets, Arc::new(Admin { operator, registry, log, write, started })))
 }
 
 /// Answers the admin API's clients; never ends.
@@ -88,10 +89,32 @@ pub(super) async fn answering(admin: Option<(Sockets, Arc<Admin>)>) {
     }
 }
 
+/// Reloads whenever somebody asks, or the file has changed; never ends.
+async fn reloads(control: &Control, mut hang_up: Signal, mut watched: Watched) {
+    let mut looks = tokio::time::interval(EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = hang_up.recv() => {
+                // It has been seen as it is now.
+                watched.changed();
+            }
+            _ = looks.tick() => {
+                if !control.snapshot().watch_config || !watched.changed() {
+                    continue;
+                }
+            }
+        }
+        let control = control.clone();
+        // It may take a while, and names may have to be looked up. What came of it is told.
+        let _ = tokio::task::spawn_blocking(move || control.reload()).await;
+    }
+}
+
 /// The signals that ask a process to end.
 pub(crate) struct Stop {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 impl Stop {

@@ -120,3 +120,10 @@ pub(super) fn workers(root: &mut Reader<'_, '_>) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     root.integer("workers", 1..=1024).map_or(cores, |workers| workers as usize)
 }
+
+/// Whether the config file is read again when it changes.
+pub(super) fn watches(root: &mut Reader<'_, '_>) -> bool {
+    let Some(section) = root.section("reload", "[reload]") else { return false };
+    section.finish(&["watch"]);
+    section.boolean("watch").unwrap_or(false)
+}

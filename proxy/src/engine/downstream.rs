@@ -44,7 +44,7 @@ impl Engine {
 
     fn admit(&mut self, listener: usize, peer: Rc<Peer>, stream: bool) -> Option<DownId> {
         let snapshot = self.snapshot.clone();
-        let settings = snapshot.listeners.get(listener)?;
+        let settings = snapshot.listeners.get(listener).filter(|known| stream || !known.retired)?;
         if (self.draining && !stream) || self.downs.len() >= snapshot.buffers.connections {
             return None;
         }
@@ -56,6 +56,7 @@ impl Engine {
         peer.keep(&snapshot.facts, &mut metadata);
         let id = self.downs.insert(Box::new(Downstream {
             listener,
+            generation: self.generation,
             peer,
             protocol: None,
             decoder: None,
@@ -189,6 +190,10 @@ impl Engine {
                     return buf.len();
                 }
                 DownState::Detecting => {
+                    if down.generation != self.generation {
+                        self.refresh(id);
+                        continue;
+                    }
                     if rest.is_empty() || rest.len() < down.need || !self.detect(id, rest) {
                         return at;
                     }
@@ -226,6 +231,10 @@ impl Engine {
                     }
                 },
                 DownState::Idle => {
+                    if down.generation != self.generation && down.parked_head.is_none() {
+                        self.refresh(id);
+                        continue;
+                    }
                     let leaves = self.draining && !down.stream;
                     if rest.is_empty() {
                         if leaves {

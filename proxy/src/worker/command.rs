@@ -8,11 +8,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ready::{Ready, ReadyList};
 use crate::engine::Engine;
+use crate::snapshot::Snapshot;
 
 /// Something for a worker to do between two turns.
 pub(crate) enum Command {
-    /// Has the worker say something of its engine, between two turns.
+    /// Has the worker say something of its engine.
     Ask(Box<dyn FnOnce(&Engine) + Send>),
+    /// Goes on with another config.
+    Reload(Box<Next>),
+}
+
+/// Another config for a worker.
+pub(crate) struct Next {
+    /// The config.
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// The worker's own sockets of listeners that were not there, by position.
+    pub(crate) listeners: Vec<(usize, std::net::TcpListener)>,
 }
 
 /// One worker's commands, in the order they were sent.

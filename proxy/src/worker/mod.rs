@@ -28,8 +28,9 @@ use std::thread::JoinHandle;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
 
-use command::{Command, Commands};
+use command::Commands;
 
+use crate::control::Control;
 use crate::engine::{Counters, Tap};
 use crate::guard::Audit;
 use crate::health::watch::Watch;
@@ -118,15 +119,11 @@ pub struct Proxy {
     addresses: Vec<SocketAddr>,
     workers: Vec<JoinHandle<()>>,
     boards: Vec<Arc<Board>>,
-    /// By worker.
-    commands: Vec<Arc<Commands>>,
     stop: Arc<Stop>,
     /// Writes denials to their file; ends after the workers.
     audit: Option<JoinHandle<()>>,
-    snapshot: Arc<Snapshot>,
+    control: Control,
     began: tokio::time::Instant,
-    /// Checks endpoints for as long as the proxy is there.
-    _watch: Option<Watch>,
 }
 
 impl Proxy {
@@ -163,9 +160,14 @@ impl Proxy {
             }
             sockets.push(own);
         }
-        crate::tls::watch::watch(&snapshot)?;
         let stop = Arc::new(Stop::default());
         let began = tokio::time::Instant::now();
+        let workers = snapshot.workers.max(1);
+        let commands: Vec<Arc<Commands>> = (0..workers).map(|_| Arc::default()).collect();
+        let watch = Watch::new(began);
+        watch.begin(&snapshot)?;
+        let control = Control::new(snapshot.clone(), commands.clone(), watch);
+        crate::tls::watch::watch(&control)?;
         let (sink, audit) = match &snapshot.access.audit {
             Audit::File(path) => {
                 let opened = crate::audit::file(path);
@@ -179,18 +181,14 @@ impl Proxy {
             addresses,
             workers: Vec::new(),
             boards: Vec::new(),
-            commands: Vec::new(),
             stop,
             audit,
-            snapshot: snapshot.clone(),
+            control,
             began,
-            _watch: crate::health::watch::watch(&snapshot, began)?,
         };
-        for (at, own) in sockets.into_iter().enumerate() {
+        for (at, (own, commands)) in sockets.into_iter().zip(commands).enumerate() {
             let board = Arc::new(Board::default());
             proxy.boards.push(board.clone());
-            let commands = Arc::new(Commands::default());
-            proxy.commands.push(commands.clone());
             let (snapshot, stop, tap) = (snapshot.clone(), proxy.stop.clone(), tap.clone());
             let sink = sink.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -228,9 +226,14 @@ impl Proxy {
         self.addresses.clone()
     }
 
-    /// What it runs.
-    pub fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
+    /// What it runs now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.control.snapshot()
+    }
+
+    /// What changes it.
+    pub fn control(&self) -> &Control {
+        &self.control
     }
 
     /// The engines' clock: ms since it started.
@@ -247,7 +250,7 @@ impl Proxy {
     pub fn observer(&self) -> Observer {
         Observer {
             boards: self.boards.as_slice().into(),
-            commands: self.commands.as_slice().into(),
+            control: self.control.clone(),
             began: self.began,
         }
     }
@@ -262,14 +265,6 @@ impl Proxy {
         }
         if let Some(audit) = self.audit.take() {
             let _ = audit.join();
-        }
-    }
-
-    /// Sends every worker a command of its own.
-    #[expect(dead_code, reason = "the first commands come with reload and upgrade")]
-    pub(crate) fn command_all(&self, mut command: impl FnMut(usize) -> Command) {
-        for (at, worker) in self.commands.iter().enumerate() {
-            worker.send(command(at));
         }
     }
 
@@ -288,7 +283,8 @@ impl Drop for Proxy {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// A listening socket that every worker has for itself.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::command::{Command, Commands};
+use super::command::Command;
 use super::{Board, Totals};
+use crate::control::Control;
 use crate::engine::{Counters, Engine};
 
 /// How long a worker may take to answer; it answers between two turns.
@@ -17,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Observer {
     pub(super) boards: Arc<[Arc<Board>]>,
-    pub(super) commands: Arc<[Arc<Commands>]>,
+    pub(super) control: Control,
     pub(super) began: tokio::time::Instant,
 }
 
@@ -49,16 +50,15 @@ impl Observer {
         question: impl Fn(&Engine) -> T + Clone + Send + 'static,
     ) -> Vec<(usize, T)> {
         let mut asked = Vec::new();
-        for (at, worker) in self.commands.iter().enumerate() {
+        self.control.command_all(|at| {
             let (answer, answered) = oneshot::channel();
             let question = question.clone();
-            let ask = move |engine: &Engine| {
+            asked.push((at, answered));
+            Command::Ask(Box::new(move |engine| {
                 // Whoever asked may have left.
                 let _ = answer.send(question(engine));
-            };
-            worker.send(Command::Ask(Box::new(ask)));
-            asked.push((at, answered));
-        }
+            }))
+        });
         let until = tokio::time::Instant::now() + PATIENCE;
         let mut answers = Vec::new();
         for (at, answered) in asked {

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
-use super::command::{Command, Commands};
+use super::command::{Command, Commands, Next};
 use super::dial::dial;
 use super::greet::{Greeted, greet, greets};
 use super::inbox::{Arrival, Inbox};
@@ -28,7 +28,7 @@ use super::{Board, Stop};
 use crate::audit::Sink;
 use crate::engine::state::{ConnId, UpId};
 use crate::engine::{Action, Engine, Peer, Tap, Way};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Endpoint, Snapshot};
 use crate::streams::{client, pipe, server};
 
 /// Bytes read from one connection in one turn, at most; so a busy one does not
@@ -48,7 +48,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 pub(super) struct Worker {
     engine: Engine,
     sockets: Sockets,
-    listeners: Vec<(TcpListener, Arc<Signal>, Waker)>,
+    /// By slot, which a socket keeps for as long as it is open.
+    listeners: Vec<Option<Listening>>,
     list: Arc<ReadyList>,
     ready: Vec<Ready>,
     /// To be looked at in the next turn although nothing will wake them.
@@ -76,6 +77,15 @@ pub(super) struct Worker {
     sessions: client::AllSessions,
 }
 
+/// An open listening socket.
+struct Listening {
+    /// Index into the snapshot's listeners.
+    position: usize,
+    socket: TcpListener,
+    signal: Arc<Signal>,
+    waker: Waker,
+}
+
 impl Worker {
     pub(super) fn new(
         snapshot: Arc<Snapshot>,
@@ -88,16 +98,6 @@ impl Worker {
         began: Instant,
     ) -> io::Result<Self> {
         let list = commands.list().clone();
-        let listeners = listeners
-            .into_iter()
-            .enumerate()
-            .map(|(at, listener)| {
-                let signal = Signal::new(&list, Ready::Listener(at));
-                let waker = Waker::from(signal.clone());
-                Ok((TcpListener::from_std(listener)?, signal, waker))
-            })
-            .collect::<io::Result<Vec<_>>>()?;
-        let again = (0..listeners.len()).map(Ready::Listener).collect();
         let waiting = stop.clone();
         let inbox = Inbox::new(list.clone());
         let streams = server::Shared {
@@ -108,14 +108,14 @@ impl Worker {
             idle: snapshot.timeouts.idle,
             read: snapshot.timeouts.read,
         };
-        Ok(Self {
+        let mut worker = Self {
             drain: snapshot.timeouts.drain,
             engine: Engine::new(snapshot.clone(), seed, tap),
             sockets: Sockets::default(),
-            listeners,
+            listeners: Vec::new(),
             list,
             ready: Vec::new(),
-            again,
+            again: Vec::new(),
             scratch: vec![0; READ].into_boxed_slice(),
             began,
             alarm: Box::pin(tokio::time::sleep(Duration::from_secs(3600))),
@@ -132,7 +132,64 @@ impl Worker {
             dials: HashMap::new(),
             streams,
             sessions: Rc::default(),
-        })
+        };
+        for (position, socket) in listeners.into_iter().enumerate() {
+            worker.listen(position, socket)?;
+        }
+        Ok(worker)
+    }
+
+    /// Accepts from one more socket.
+    fn listen(&mut self, position: usize, socket: std::net::TcpListener) -> io::Result<()> {
+        let slot = self.listeners.iter().position(Option::is_none);
+        let slot = slot.unwrap_or_else(|| {
+            self.listeners.push(None);
+            self.listeners.len() - 1
+        });
+        let signal = Signal::new(&self.list, Ready::Listener(slot));
+        let waker = Waker::from(signal.clone());
+        let socket = TcpListener::from_std(socket)?;
+        if let Some(place) = self.listeners.get_mut(slot) {
+            *place = Some(Listening { position, socket, signal, waker });
+        }
+        self.again.push(Ready::Listener(slot));
+        Ok(())
+    }
+
+    /// Goes on with another config.
+    fn reload(&mut self, next: Next) {
+        let Next { snapshot, listeners } = next;
+        // What came before the listener went is still served.
+        let gone = |listening: &Listening| {
+            snapshot.listeners.get(listening.position).is_none_or(|known| known.retired)
+        };
+        for slot in 0..self.listeners.len() {
+            if self.listeners.get(slot).and_then(Option::as_ref).is_some_and(gone) {
+                self.accept(slot);
+                if let Some(place) = self.listeners.get_mut(slot) {
+                    *place = None;
+                }
+            }
+        }
+        self.drain = snapshot.timeouts.drain;
+        self.streams.head = snapshot.limits.head;
+        self.streams.idle = snapshot.timeouts.idle;
+        self.streams.read = snapshot.timeouts.read;
+        self.engine.reload(snapshot.clone());
+        self.sessions.borrow_mut().retain(|(cluster, epoch, address), _| {
+            snapshot.clusters.get(*cluster).is_some_and(|cluster| {
+                let here = |endpoint: &Endpoint| endpoint.address == *address && !endpoint.retired;
+                cluster.epoch == *epoch && cluster.endpoints.iter().any(here)
+            })
+        });
+        self.snapshot = snapshot;
+        if self.drain_until.is_none() {
+            for (position, socket) in listeners {
+                if let Err(error) = self.listen(position, socket) {
+                    tracing::error!(%error, "a new listener cannot be used");
+                }
+            }
+        }
     }
 
     /// Denials are told there.
@@ -150,14 +207,18 @@ impl Worker {
 
     fn accept(&mut self, at: usize) {
         for _ in 0..ACCEPTS {
-            let Some((listener, signal, waker)) = self.listeners.get(at) else { return };
+            let Some(Some(Listening { position, socket, signal, waker })) = self.listeners.get(at)
+            else {
+                return;
+            };
+            let position = *position;
             signal.seen();
-            match listener.poll_accept(&mut Context::from_waker(waker)) {
+            match socket.poll_accept(&mut Context::from_waker(waker)) {
                 Poll::Pending => return,
                 Poll::Ready(Ok((stream, source))) => {
                     // Small messages are batched here; the kernel must not wait for more.
                     let _ = stream.set_nodelay(true);
-                    self.welcome(at, stream, source);
+                    self.welcome(position, stream, source);
                 }
                 Poll::Ready(Err(error)) => {
                     tracing::warn!(%error, "cannot accept");
@@ -271,6 +332,7 @@ impl Worker {
         for command in self.commands.take() {
             match command {
                 Command::Ask(question) => question(&self.engine),
+                Command::Reload(next) => self.reload(*next),
             }
         }
     }
@@ -365,7 +427,7 @@ impl Worker {
             }
             let sessions = all
                 .borrow_mut()
-                .entry((way.cluster, endpoint.address))
+                .entry((way.cluster, cluster.epoch, endpoint.address))
                 .or_insert_with(|| {
                     client::Sessions::new(cluster.idle_timeout, cluster.tls.is_some())
                 })

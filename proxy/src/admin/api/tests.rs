@@ -10,7 +10,7 @@ use hyper_util::service::TowerToHyperService;
 use polyport_codecs::Registry;
 use serde_json::Value;
 
-use super::super::{Admin, Hub, LogLevel, Running};
+use super::super::{Admin, Hub, LogLevel, Operator};
 use super::{ENTRIES, routes};
 use crate::Proxy;
 
@@ -30,17 +30,9 @@ impl Asked {
         let snapshot = Arc::new(snapshot);
         let proxy = Proxy::start(snapshot.clone()).expect("a proxy");
         let hub = Arc::new(Hub::default());
-        let running = Running {
-            snapshot,
-            observer: proxy.observer(),
-            path: "a.toml".into(),
-            text: CONFIG.into(),
-            hub: hub.clone(),
-        };
         let admin = Admin {
-            operator: Arc::new(running),
+            operator: Operator::new(&proxy, "a.toml".into(), hub),
             registry,
-            hub,
             log: LogLevel::new("info".into(), |_| Ok(())),
             write: true,
             started: SystemTime::now(),
@@ -176,4 +168,25 @@ async fn the_log_level_is_changed() {
     assert_eq!((status, &answer["level"]), (StatusCode::OK, &"debug".into()));
     let (_, answer) = asked.json("GET", "/api/log-level", "").await;
     assert_eq!(answer["level"], "debug");
+}
+
+#[tokio::test]
+async fn an_endpoint_is_drained_and_taken_back() {
+    let asked = Asked::new();
+    let drained = async || {
+        let (_, clusters) = asked.json("GET", "/api/clusters", "").await;
+        clusters["clusters"][0]["endpoints"][0]["drained"].as_bool().expect("a verdict")
+    };
+    for (verb, expected) in [("drain", true), ("undrain", false)] {
+        let path = format!("/api/clusters/web%20shop/endpoints/127.0.0.1:9/{verb}");
+        let (status, answer) = asked.json("POST", &path, "").await;
+        assert_eq!((status, &answer["drained"]), (StatusCode::OK, &expected.into()));
+        assert_eq!(drained().await, expected);
+    }
+    // It was started without a file.
+    let (status, answer) = asked.json("POST", "/api/reload", "").await;
+    assert_eq!(
+        (status, answer["error"].as_str()),
+        (StatusCode::CONFLICT, Some("there is no config file to read again"))
+    );
 }

@@ -515,7 +515,8 @@ function lost(error) {
 }
 
 function about(info) {
-  const reload = info.last_reload ? ` · last reload: ${info.last_reload}` : "";
+  const { done, error } = info.reloads;
+  const reload = error ? " · the latest reload was refused" : done ? ` · ${done} reload${done === 1 ? "" : "s"}` : "";
   $("about").textContent = `${info.version} · pid ${info.pid} · up ${lasting(info.uptime_ms)} · ${info.workers} worker${info.workers === 1 ? "" : "s"} · ${info.config}${reload}`;
   const keys = info.keys.filter((key) => key !== "protocol").join(", ");
   $("tap-keys").textContent = `Decoded, and so to be seen: ${["protocol", keys].filter(Boolean).join(", ")}.`;
@@ -541,7 +542,7 @@ async function poll() {
   try {
     if (turn % 10 === 0) {
       const info = await ask("/api/info");
-      if (!known.info || known.info.routes !== info.routes || known.info.last_reload !== info.last_reload) {
+      if (!known.info || known.info.routes !== info.routes || known.info.reloads.last !== info.reloads.last || known.info.pid !== info.pid) {
         known.config = null;
         await names();
       }
@@ -589,7 +590,7 @@ function begin() {
     draw();
   });
   $("log-level").addEventListener("change", () => change(() => post("/api/log-level", "PUT", { level: $("log-level").value }), (answer) => `the log now says: ${answer.level}`));
-  $("reload").addEventListener("click", () => change(() => post("/api/reload"), (answer) => { known.config = null; turn = 0; return `reloaded: ${answer.changes}`; }));
+  $("reload").addEventListener("click", () => change(() => post("/api/reload"), (answer) => { known.config = null; turn = 0; return ["reloaded", ...answer.changes.lines, ...answer.changes.later].join("\n"); }));
   window.addEventListener("hashchange", () => open(location.hash.slice(1)));
   window.addEventListener("resize", draw);
   document.addEventListener("visibilitychange", poll);
