@@ -115,12 +115,12 @@ function take(figures) {
     const series = known.series.get(protocol.name);
     series.push(rate(protocol.requests, was && was.requests));
     series.splice(0, series.length - POINTS);
-    minus(protocol.latency, was && was.latency).forEach((value, at) => { buckets[at] += value; });
   }
   known.rates.clear();
   for (const route of figures.routes) {
     const was = before(had.routes, route.name);
     const recent = minus(route.latency, was && was.latency);
+    recent.forEach((value, at) => { buckets[at] += value; });
     // A quiet route's latency is that of all it has seen.
     const counts = recent.some(Boolean) ? recent : route.latency;
     known.rates.set(route.name, {
@@ -140,21 +140,22 @@ function take(figures) {
 
 // ---- charts
 
-// Rounded up to 1, 2 or 5 times a power of ten.
-function ceiling(value, least) {
-  const top = Math.max(value, least);
-  const power = 10 ** Math.floor(Math.log10(top));
-  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= top);
+// So many steps of 1, 2 or 5 times a power of ten, to above the value.
+function ceiling(value, least, steps) {
+  const step = Math.max(value, least) / steps;
+  const power = 10 ** Math.floor(Math.log10(step));
+  return steps * [1, 2, 5, 10].map((times) => times * power).find((nice) => nice >= step * 0.999);
 }
 
-function frame(svg, top, label) {
+function frame(svg, most, least, label) {
   const box = svg.getBoundingClientRect();
+  const steps = box.height < 200 ? 2 : 4;
+  const top = ceiling(most, least, steps);
   const [width, height, left, bottom] = [box.width || 600, box.height || 200, 52, 18];
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.replaceChildren();
   const x = (at, points) => left + (width - left) * (at / Math.max(points - 1, 1));
   const y = (value) => 6 + (height - bottom - 6) * (1 - value / top);
-  const steps = height < 150 ? 2 : 4;
   for (let step = 0; step <= steps; step++) {
     const value = top * step / steps;
     svg.append(drawn("line", { x1: left, x2: width, y1: y(value), y2: y(value), class: "rule" }));
@@ -169,7 +170,7 @@ function frame(svg, top, label) {
 
 function stacked(svg, all) {
   const sums = Array.from({ length: POINTS }, (_, at) => all.reduce((sum, [, series]) => sum + series[at], 0));
-  const { x, y } = frame(svg, ceiling(Math.max(...sums), 10), count);
+  const { x, y } = frame(svg, Math.max(...sums), 4, count);
   let base = Array(POINTS).fill(0);
   for (const [name, series] of all) {
     const upper = base.map((low, at) => low + series[at]);
@@ -181,8 +182,8 @@ function stacked(svg, all) {
 }
 
 function lines(svg, all, least, label) {
-  const top = ceiling(Math.max(0, ...all.flatMap(([, series]) => series.filter((value) => value != null))), least);
-  const { x, y } = frame(svg, top, label);
+  const most = Math.max(0, ...all.flatMap(([, series]) => series.filter((value) => value != null)));
+  const { x, y } = frame(svg, most, least, label);
   for (const [name, series] of all) {
     let path = "";
     const first = POINTS - series.length;
@@ -233,6 +234,12 @@ function overview() {
   legend($("latency-legend"), shares.map(([name, kind], at) => [name, kind, time(known.latency[at].at(-1))]));
   lines($("errors"), [["kbad", known.errors]], 1, count);
   legend($("errors-legend"), [["denied, unrouted, failed", "kbad", `${count(errors)}/s`]]);
+  const busy = figures.routes.map((route) => ({ name: route.name || "no route", ...known.rates.get(route.name) }))
+    .sort((a, b) => (b.requests || 0) - (a.requests || 0) || (b.hits || 0) - (a.hits || 0)).slice(0, 6);
+  const most = Math.max(1e-9, ...busy.map((route) => route.requests || 0));
+  $("busy").replaceChildren(...busy.map((route) => make("li", {},
+    make("span", { class: "share" }, make("span", {}, route.name), make("meter", { min: 0, max: most, value: route.requests || 0, "aria-label": `${route.name}: messages a second` })),
+    make("b", {}, `${count(route.requests || 0)}/s`), make("span", { class: "quiet" }, route.p99 == null ? `${count(route.hits)} hits` : time(route.p99)))));
 }
 
 const wanted = (id, text) => text.toLowerCase().includes($(id).value.trim().toLowerCase());
@@ -322,7 +329,7 @@ async function clusters() {
       card = make("div", { class: "card", "data-key": cluster.name },
         make("h2", {}),
         make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": `Endpoints of ${cluster.name}` },
-          make("table", { class: "rows" },
+          make("table", { class: "rows endpoints" },
             make("thead", {}, make("tr", {}, ...["Endpoint", "Health", "Labels"].map((name) => make("th", { scope: "col" }, name)),
               ...["Weight", "In flight", "Sessions", "Connections", "Waiting", "Ejections", "Failed checks"].map((name) => make("th", { scope: "col", class: "n" }, name)),
               make("th", { scope: "col" }, write ? "Drain" : ""))),
@@ -342,7 +349,7 @@ async function clusters() {
       return {
         key: one.address,
         cells: [
-          cell("", one.host === one.address ? one.address : `${one.host} (${one.address})`, "mono"),
+          cell("", one.address.startsWith(one.host) || one.address.startsWith(`[${one.host}]`) ? one.address : `${one.host} (${one.address})`, "mono full"),
           cell("", health(one)),
           cell("", labels.join(" "), "full"),
           cell("weight", count(one.weight), "n"), cell("in flight", count(one.in_flight), "n"),
@@ -413,7 +420,7 @@ function show(message) {
   const at = new Date(message.at);
   const clock = at.toLocaleTimeString("en-GB") + "." + String(at.getMilliseconds()).padStart(3, "0");
   const went = message.fault ? make("span", { class: "tag bad" }, message.fault)
-    : message.cluster ? `${message.cluster} ${message.endpoint || ""}` : make("span", { class: "quiet" }, "answered here, or within its session");
+    : message.cluster ? `${message.cluster} ${message.endpoint || ""}` : make("span", { class: "quiet" }, "its session, or answered here");
   const said = Object.entries(message.facts).filter(([key]) => key !== "protocol");
   const row = make("tr", {}, cell("", clock, "mono nowrap"), cell("", proto(message.protocol)), cell("", message.route || make("span", { class: "quiet" }, "no route")),
     cell("", went), cell("", facts(said), "full"));
@@ -423,10 +430,6 @@ function show(message) {
 }
 
 // ---- explain
-
-function said(title, items) {
-  return items.length ? make("div", { class: "card" }, make("h2", {}, title), make("ul", {}, ...items.map((item) => make("li", {}, item)))) : null;
-}
 
 async function explain() {
   const lines = $("explain-facts").value.split("\n").map((line) => line.trim()).filter(Boolean);
@@ -439,11 +442,7 @@ async function explain() {
       : decision.denied ? `denied by “${decision.route}”`
       : decision.answered ? `answered by “${decision.route}” with status ${decision.answered}`
       : `takes “${decision.route}”`;
-    const asked = (one) => facts([[one.key, `${one.value == null ? "is not there" : "= " + one.value} · asked: ${one.matcher}`]], " ");
-    box.replaceChildren(
-      make("div", { class: "card" }, make("p", { class: "verdict" }, verdict), text ? make("pre", {}, text) : null),
-      ...[said("Because", decision.why.map(asked)),
-        said("Not chosen", decision.not_chosen.map((one) => make("div", {}, `“${one.route}”: `, asked(one))))].filter(Boolean));
+    box.replaceChildren(make("div", { class: "card" }, make("p", { class: "verdict" }, verdict), make("pre", {}, text)));
   } catch (error) {
     box.replaceChildren();
     $("explain-error").textContent = error.message;
@@ -592,7 +591,7 @@ function begin() {
   $("log-level").addEventListener("change", () => change(() => post("/api/log-level", "PUT", { level: $("log-level").value }), (answer) => `the log now says: ${answer.level}`));
   $("reload").addEventListener("click", () => change(() => post("/api/reload"), (answer) => { known.config = null; turn = 0; return ["reloaded", ...answer.changes.lines, ...answer.changes.later].join("\n"); }));
   window.addEventListener("hashchange", () => open(location.hash.slice(1)));
-  window.addEventListener("resize", draw);
+  window.addEventListener("resize", () => { draw(); $(`tab-${current}`).scrollIntoView({ block: "nearest", inline: "center" }); });
   document.addEventListener("visibilitychange", poll);
   open(location.hash.slice(1) || "overview");
   poll();

@@ -62,7 +62,7 @@ pub(crate) struct Question {
     pub(crate) protocol: Option<String>,
 }
 
-/// The decision as JSON, and the same as text.
+/// The decision as JSON, and the same as text; what secrets are compared with is hidden.
 ///
 /// # Errors
 /// Why the message cannot be understood.
@@ -86,7 +86,9 @@ pub(crate) fn answer(
     } else {
         (facts(&question.facts, snapshot, registry, &mut metadata)?, None)
     };
-    let decision = Decision::of(&Message { snapshot, view: metadata.view(&bytes), protocol, head });
+    let mut decision =
+        Decision::of(&Message { snapshot, view: metadata.view(&bytes), protocol, head });
+    decision.hide_secrets(snapshot);
     let json = serde_json::to_value(&decision).map_err(|error| error.to_string())?;
     Ok((json, decision.to_string()))
 }
