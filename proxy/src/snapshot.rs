@@ -399,8 +399,10 @@ pub struct Timeouts {
     pub read: Duration,
     /// A peer that takes none of the bytes waiting for it. Default 30 s.
     pub write: Duration,
-    /// What is in flight when the proxy is told to stop. Default 30 s.
+    /// How long connections that are to leave are served and waited for. Default 30 s.
     pub drain: Duration,
+    /// Such a connection ends earlier when nothing has been on it for so long. Default 1 s.
+    pub quiet: Duration,
 }
 
 /// Memory bounds per connection, config section `[limits]`.

@@ -29,7 +29,7 @@ pub(super) fn run(
     let snapshot = Arc::new(snapshot);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before the first listener is bound, so that no signal finds its default action.
-    let stop = runtime.block_on(async { Stop::new() })?;
+    let mut stop = runtime.block_on(async { Stop::new() })?;
     let hang_up = runtime.block_on(async { signal(SignalKind::hangup()) })?;
     let watched = Watched::new(path.to_owned());
     let hub = Arc::new(Hub::default());
@@ -53,10 +53,24 @@ pub(super) fn run(
             () = reloads(proxy.control(), hang_up, watched) => "the end of all signals",
         }
     });
-    tracing::info!(signal = name, "stopping: answering what is in flight");
-    proxy.stop();
-    tracing::info!("stopped");
-    Ok(ExitCode::SUCCESS)
+    tracing::info!(signal = name, "stopping: clients are asked to leave; once more stops at once");
+    let (done, stopped) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("stop".into()).spawn(move || {
+        proxy.stop();
+        let _ = done.send(());
+    })?;
+    runtime.block_on(async {
+        tokio::select! {
+            _ = stopped => {
+                tracing::info!("stopped");
+                Ok(ExitCode::SUCCESS)
+            }
+            name = stop.asked() => {
+                tracing::warn!(signal = name, "stopped at once");
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    })
 }
 
 /// Binds the admin API and says where it is.
@@ -127,7 +141,7 @@ impl Stop {
     }
 
     /// Waits for one; its name.
-    pub(crate) async fn asked(mut self) -> &'static str {
+    pub(crate) async fn asked(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

@@ -48,6 +48,7 @@ pub(super) fn limits(root: &mut Reader<'_, '_>) -> AllLimits {
         count("elements", &mut codec.elements);
         count("headers", &mut codec.headers);
         codec.thrift_old_binary = section.boolean("thrift-old-binary").unwrap_or(false);
+        codec.bolt_go_away = section.boolean("bolt-go-away").unwrap_or(false);
         count("in-flight", &mut buffers.in_flight);
         count("connections", &mut buffers.connections);
         section.finish(&[
@@ -62,6 +63,7 @@ pub(super) fn limits(root: &mut Reader<'_, '_>) -> AllLimits {
             "elements",
             "headers",
             "thrift-old-binary",
+            "bolt-go-away",
             "in-flight",
             "connections",
         ]);
@@ -82,6 +84,7 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
         read: Duration::from_secs(30),
         write: Duration::from_secs(30),
         drain: Duration::from_secs(30),
+        quiet: Duration::from_secs(1),
     };
     let mut clusters =
         ClusterDefaults { connect_timeout: Duration::from_secs(1), deadlines: false };
@@ -97,6 +100,7 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
         set("read-timeout", &mut timeouts.read);
         set("write-timeout", &mut timeouts.write);
         set("drain-timeout", &mut timeouts.drain);
+        set("drain-quiet", &mut timeouts.quiet);
         set("connect-timeout", &mut clusters.connect_timeout);
         timeouts.session = section.duration("session-timeout");
         clusters.deadlines = section.boolean("deadlines").unwrap_or(false);
@@ -108,6 +112,7 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
             "read-timeout",
             "write-timeout",
             "drain-timeout",
+            "drain-quiet",
             "connect-timeout",
             "deadlines",
         ]);

@@ -19,6 +19,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use polyport_codecs::Registry;
 
 pub use changes::Changes;
+#[cfg(test)]
+pub(crate) use reload::{with_drained, with_endpoints};
 
 use crate::config::Diagnostic;
 use crate::health::watch::Watch;

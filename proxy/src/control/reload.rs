@@ -100,7 +100,7 @@ fn find(current: &Snapshot, name: &str) -> Result<usize, Refused> {
 }
 
 /// The same config, where a cluster has these endpoints.
-pub(super) fn with_endpoints(
+pub(crate) fn with_endpoints(
     current: &Snapshot,
     name: &str,
     endpoints: Vec<Endpoint>,
@@ -112,7 +112,7 @@ pub(super) fn with_endpoints(
 }
 
 /// The same config, where an endpoint is out, or back.
-pub(super) fn with_drained(
+pub(crate) fn with_drained(
     current: &Snapshot,
     name: &str,
     address: SocketAddr,

@@ -27,6 +27,12 @@ impl Engine {
     /// Sends a message on its way. `buf` begins with its head.
     pub(super) fn dispatch(&mut self, id: DownId, head: &Head, buf: &[u8]) -> Passed {
         let message = buf.get(..head.len).unwrap_or_default();
+        if let Some(down) = self.downs.get_mut(id) {
+            down.spoke = Some(head.reply_to);
+            if down.leaving.is_some() {
+                self.tell(id);
+            }
+        }
         match head.kind {
             Kind::Request | Kind::Oneway => self.forward(id, head, message, buf),
             Kind::Heartbeat | Kind::Local => {
@@ -58,7 +64,7 @@ impl Engine {
         let may_wait = may_wait(head, lease, exchange);
         let ordered = matches!(exchange, Exchange::Ordered { .. });
         let on_held = down.held.is_some() && !down.releasing;
-        if self.draining && !down.stream {
+        if down.is_over(self.now) {
             down.fate = None;
             self.unwait(id);
             self.turn_away(id, protocol, head, message, Fault::ShuttingDown);

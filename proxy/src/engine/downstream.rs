@@ -44,8 +44,9 @@ impl Engine {
 
     fn admit(&mut self, listener: usize, peer: Rc<Peer>, stream: bool) -> Option<DownId> {
         let snapshot = self.snapshot.clone();
-        let settings = snapshot.listeners.get(listener).filter(|known| stream || !known.retired)?;
-        if (self.draining && !stream) || self.downs.len() >= snapshot.buffers.connections {
+        let settings = snapshot.listeners.get(listener)?;
+        if (self.is_closed(listener) && !stream) || self.downs.len() >= snapshot.buffers.connections
+        {
             return None;
         }
         self.counters.accepted += 1;
@@ -86,6 +87,8 @@ impl Engine {
             releasing: false,
             held: None,
             latest_id: 0,
+            spoke: None,
+            leaving: None,
             dialogue: None,
             stream,
             profile: 0,
@@ -98,6 +101,7 @@ impl Engine {
         }));
         self.look_by(self.now + settings.detect_timeout.as_millis() as u64);
         self.look_by(self.now + snapshot.timeouts.idle.as_millis() as u64);
+        self.begin_to_leave(id);
         Some(id)
     }
 
@@ -235,7 +239,7 @@ impl Engine {
                         self.refresh(id);
                         continue;
                     }
-                    let leaves = self.draining && !down.stream;
+                    let leaves = down.is_over(self.now);
                     if rest.is_empty() {
                         if leaves {
                             self.stop_reading(id);

@@ -13,7 +13,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
@@ -63,7 +62,6 @@ pub(super) struct Worker {
     stopping: Pin<Box<dyn Future<Output = ()>>>,
     /// When a drain is given up.
     drain_until: Option<u64>,
-    drain: Duration,
     board: Arc<Board>,
     commands: Arc<Commands>,
     snapshot: Arc<Snapshot>,
@@ -102,14 +100,13 @@ impl Worker {
         let inbox = Inbox::new(list.clone());
         let streams = server::Shared {
             inbox: inbox.clone(),
-            draining: Rc::new((Cell::new(false), Notify::new())),
+            leaving: Rc::default(),
             open: Rc::default(),
             head: snapshot.limits.head,
             idle: snapshot.timeouts.idle,
             read: snapshot.timeouts.read,
         };
         let mut worker = Self {
-            drain: snapshot.timeouts.drain,
             engine: Engine::new(snapshot.clone(), seed, tap),
             sockets: Sockets::default(),
             listeners: Vec::new(),
@@ -171,7 +168,6 @@ impl Worker {
                 }
             }
         }
-        self.drain = snapshot.timeouts.drain;
         self.streams.head = snapshot.limits.head;
         self.streams.idle = snapshot.timeouts.idle;
         self.streams.read = snapshot.timeouts.read;
@@ -182,7 +178,18 @@ impl Worker {
                 cluster.epoch == *epoch && cluster.endpoints.iter().any(here)
             })
         });
-        self.snapshot = snapshot;
+        let had = std::mem::replace(&mut self.snapshot, snapshot.clone());
+        for (at, listener) in snapshot.listeners.iter().enumerate() {
+            match had.listeners.get(at) {
+                Some(before) if listener.retired && !before.retired => {
+                    self.leave(Some(at));
+                }
+                Some(before) if !listener.retired && before.retired => {
+                    self.streams.leaving.forget(at);
+                }
+                _ => {}
+            }
+        }
         if self.drain_until.is_none() {
             for (position, socket) in listeners {
                 if let Err(error) = self.listen(position, socket) {
@@ -203,6 +210,23 @@ impl Worker {
 
     fn now(&self) -> u64 {
         self.micros() / 1000
+    }
+
+    /// Asks the clients of a listener, by its position, or all of them to go elsewhere; when
+    /// those who do not are cut off, ms.
+    fn leave(&mut self, listener: Option<usize>) -> u64 {
+        let until = self.now() + self.snapshot.timeouts.drain.as_millis() as u64;
+        match listener {
+            Some(listener) => self.engine.drain_listener(listener, until),
+            None => self.engine.drain(until),
+        }
+        self.streams.leaving.tell(listener, self.began + Duration::from_millis(until));
+        until
+    }
+
+    /// Whether all clients of a worker that stops are gone, those that are being greeted, too.
+    fn is_empty(&self) -> bool {
+        self.engine.is_drained() && self.streams.open.get() == 0 && self.greeting.get() == 0
     }
 
     fn accept(&mut self, at: usize) {
@@ -540,10 +564,7 @@ impl Future for Worker {
         {
             // Dropping the listeners turns new connections away at once.
             worker.listeners.clear();
-            worker.drain_until = Some(worker.now() + worker.drain.as_millis() as u64);
-            worker.engine.drain();
-            worker.streams.draining.0.set(true);
-            worker.streams.draining.1.notify_waiters();
+            worker.drain_until = Some(worker.leave(None));
         }
         worker.engine.flush(&mut worker.sockets);
         worker.act();
@@ -558,8 +579,7 @@ impl Future for Worker {
             worker.engine.pending(),
         );
         if let Some(until) = worker.drain_until
-            && ((worker.engine.is_drained() && worker.streams.open.get() == 0)
-                || worker.now() >= until)
+            && (worker.is_empty() || worker.now() >= until)
         {
             return Poll::Ready(());
         }

@@ -102,7 +102,7 @@ pub(super) fn demo(registry: &Registry, options: &Options, log: LogLevel) -> io:
     let address = proxy.addresses().first().copied().unwrap_or(options.listen);
     show.introduction(address, page, &text);
     runtime.block_on(async {
-        let stop = Stop::new()?;
+        let mut stop = Stop::new()?;
         let end = async {
             match options.seconds {
                 Some(seconds) => {
