@@ -3,7 +3,7 @@
 # again: what is there already is left alone, and that takes a second.
 #
 #   apt  redis-server redis-tools mosquitto mosquitto-clients nginx wrk curl openssl
-#        haproxy nutcracker nghttp2-client nghttp2-server thrift-compiler, python3, nodejs
+#        haproxy nutcracker nghttp2-client nghttp2-server thrift-compiler chromium, python3, nodejs
 #   pip  in .peers/venv   tests/peers/python/requirements.txt
 #   npm  in .peers/node   tests/peers/node/package.json
 set -euo pipefail
@@ -49,6 +49,7 @@ need thrift thrift-compiler
 need openssl openssl
 need nghttp nghttp2-client
 need nghttpd nghttp2-server
+need chromium chromium
 need python3 python3
 need node nodejs
 need npm npm
