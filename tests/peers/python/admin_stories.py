@@ -149,7 +149,7 @@ async def changes(page, url, cluster, address):
     await live(page, url)
     await section(page, "clusters")
     button = f"document.querySelector('button[data-cluster=\"{cluster}\"][data-address=\"{address}\"]')"
-    await page.until(button)
+    await page.until(f"{button} !== null", "the button")
     for do, left in (("drain", "0 of 1 usable"), ("undrain", "1 of 1 usable")):
         await page.until(f"{button}.dataset.do === '{do}'")
         await page.run(f"{button}.click()")

@@ -11,7 +11,8 @@ import urllib.request
 
 import websockets
 
-PATIENCE = 60
+# Less than the harness has, so that what is missing is said.
+PATIENCE = 40
 
 
 class Page:
@@ -23,12 +24,17 @@ class Page:
         self.complaints, self.requests = [], []
 
     async def listen(self):
-        async for text in self.socket:
-            message = json.loads(text)
-            if "id" in message:
-                self.waiting.pop(message["id"]).set_result(message)
-            else:
-                self.hear(message["method"], message["params"])
+        try:
+            async for text in self.socket:
+                message = json.loads(text)
+                if "id" in message:
+                    self.waiting.pop(message["id"]).set_result(message)
+                else:
+                    self.hear(message["method"], message["params"])
+        finally:
+            # Whoever still waits would do so for ever.
+            for waits in self.waiting.values():
+                waits.cancel()
 
     def hear(self, method, params):
         if method == "Runtime.exceptionThrown":
