@@ -20,8 +20,10 @@ use crate::guard::{Access, Guard};
 use crate::health::Health;
 use crate::health::checks::Checks;
 use crate::health::outlier::Outliers;
+use crate::overload;
 use crate::policy::mirror::Mirror;
 use crate::policy::retry::{Retry, RetryBudget};
+use crate::privileges::Identity;
 use crate::tls::client::ClientTls;
 use crate::tls::server::ServerTls;
 
@@ -67,6 +69,10 @@ pub struct Snapshot {
     pub watch_config: bool,
     /// Who may come where no route says so, and where denials are told.
     pub access: Arc<Access>,
+    /// What gives way when the process runs out of what it needs.
+    pub overload: overload::Settings,
+    /// Who the process becomes once its ports are bound.
+    pub identity: Identity,
 }
 
 impl Snapshot {

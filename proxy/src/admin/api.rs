@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -106,7 +107,7 @@ const ENTRIES: &[(&str, &str, &str)] = &[
     ("POST", "/api/upgrade", "hands over to a new process (write)"),
     ("GET", "/metrics", "for Prometheus"),
     ("GET", "/stats", "figures as text, one a line"),
-    ("GET", "/ready", "200 where the proxy serves"),
+    ("GET", "/ready", "200 where the proxy serves, 503 where it is leaving"),
     ("GET", "/live", "200 where the process answers"),
 ];
 
@@ -147,7 +148,10 @@ fn plain(text: String) -> Response {
     ([(CONTENT_TYPE, "text/plain; charset=utf-8"), (CONNECTION, "close")], text).into_response()
 }
 
-async fn ready() -> Response {
+async fn ready(State(admin): Asked) -> Response {
+    if admin.leaving.load(Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, plain("leaving\n".into())).into_response();
+    }
     plain("ready\n".into())
 }
 

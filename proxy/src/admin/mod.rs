@@ -19,6 +19,7 @@ mod text;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use polyport_codecs::Registry;
@@ -51,4 +52,6 @@ pub struct Admin {
     pub write: bool,
     /// When the proxy started.
     pub started: SystemTime,
+    /// The proxy is stopping: it serves who is there, and nobody should come.
+    pub leaving: AtomicBool,
 }

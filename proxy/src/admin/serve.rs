@@ -32,6 +32,8 @@ use tokio::sync::Semaphore;
 
 use super::api::{self, Refusal};
 use super::{Admin, Settings};
+use crate::privileges::Identity;
+use crate::worker::StartError;
 
 /// Connections at a time; further ones wait to be accepted.
 const CLIENTS: usize = 64;
@@ -71,6 +73,20 @@ pub struct UnixSocket {
     listener: std::os::unix::net::UnixListener,
     path: PathBuf,
     inode: u64,
+}
+
+impl Sockets {
+    /// Gives the socket's file to whom the process is going to be; call it as root.
+    ///
+    /// # Errors
+    /// Where there is no such user, or the file cannot be given away.
+    pub fn give_to(&self, identity: &Identity) -> Result<(), StartError> {
+        if let (Some(unix), true) = (&self.unix, identity.is_some()) {
+            let (user, group) = identity.owner()?;
+            std::os::unix::fs::chown(&unix.path, user, group)?;
+        }
+        Ok(())
+    }
 }
 
 impl Drop for UnixSocket {

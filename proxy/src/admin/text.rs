@@ -18,7 +18,8 @@ pub(super) fn stats(observer: &Observer, snapshot: &Snapshot) -> String {
     ];
     let counted = Counters::NAMES.into_iter().zip(totals.counters.values());
     let line = |(name, value)| format!("polyport_{name} {value}\n");
-    let mut lines: String = counted.chain(now).map(line).collect();
+    let mut lines: String =
+        counted.chain(now).chain(observer.overload().figures()).map(line).collect();
     let now = observer.now();
     for cluster in snapshot.clusters.iter().filter(|cluster| !cluster.retired) {
         let all = cluster.endpoints.iter().zip(cluster.health.iter());

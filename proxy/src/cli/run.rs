@@ -2,8 +2,10 @@
 
 use std::io;
 use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use polyport_codecs::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -32,6 +34,22 @@ pub(super) fn run(
     let mut stop = runtime.block_on(async { Stop::new() })?;
     let hang_up = runtime.block_on(async { signal(SignalKind::hangup()) })?;
     let watched = Watched::new(path.to_owned());
+    // Before privileges are given up.
+    let sockets = match &snapshot.admin {
+        Some(settings) => {
+            let sockets = admin::bind(settings)?;
+            sockets.give_to(&snapshot.identity)?;
+            let write = settings.write;
+            if let Some(address) = sockets.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok()) {
+                tracing::info!(%address, write, "admin page at http://{address}/");
+            }
+            if let Some(path) = &settings.socket {
+                tracing::info!(path = %path.display(), write, "admin API");
+            }
+            Some(sockets)
+        }
+        None => None,
+    };
     let hub = Arc::new(Hub::default());
     let tap = snapshot.admin.as_ref().map(|_| hub.tap());
     let proxy = Proxy::start_tapped(snapshot.clone(), tap)?;
@@ -39,21 +57,25 @@ pub(super) fn run(
     for (listener, address) in snapshot.listeners.iter().zip(proxy.addresses()) {
         tracing::info!(listener = %listener.name, %address, workers = snapshot.workers, "listening");
     }
-    let admin = match &snapshot.admin {
-        Some(settings) => {
-            let operator = Operator::new(&proxy, path.display().to_string(), hub);
-            Some(serving(settings, operator, registry, log)?)
-        }
-        None => None,
-    };
+    let admin = Arc::new(Admin {
+        operator: Operator::new(&proxy, path.display().to_string(), hub),
+        registry: registry.clone(),
+        log,
+        write: snapshot.admin.as_ref().is_some_and(|settings| settings.write),
+        started: std::time::SystemTime::now(),
+        leaving: false.into(),
+    });
+    // It answers until the end, so that who asks is told that the proxy is leaving.
+    let mut answers = pin!(answering(sockets, admin.clone()));
     let name = runtime.block_on(async {
         tokio::select! {
             name = stop.asked() => name,
-            () = answering(admin) => "the end of the admin listener",
+            () = &mut answers => "the end of the admin listener",
             () = reloads(proxy.control(), hang_up, watched) => "the end of all signals",
         }
     });
     tracing::info!(signal = name, "stopping: clients are asked to leave; once more stops at once");
+    admin.leaving.store(true, Ordering::Relaxed);
     let (done, stopped) = tokio::sync::oneshot::channel();
     std::thread::Builder::new().name("stop".into()).spawn(move || {
         proxy.stop();
@@ -69,36 +91,15 @@ pub(super) fn run(
                 tracing::warn!(signal = name, "stopped at once");
                 Ok(ExitCode::FAILURE)
             }
+            () = &mut answers => Ok(ExitCode::FAILURE),
         }
     })
 }
 
-/// Binds the admin API and says where it is.
-///
-/// # Errors
-/// Where an address cannot be had.
-pub(super) fn serving(
-    settings: &admin::Settings,
-    operator: Operator,
-    registry: &Registry,
-    log: LogLevel,
-) -> io::Result<(Sockets, Arc<Admin>)> {
-    let sockets = admin::bind(settings)?;
-    if let Some(address) = sockets.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok()) {
-        tracing::info!(%address, write = settings.write, "admin page at http://{address}/");
-    }
-    if let Some(path) = &settings.socket {
-        tracing::info!(path = %path.display(), write = settings.write, "admin API");
-    }
-    let started = std::time::SystemTime::now();
-    let (registry, write) = (registry.clone(), settings.write);
-    Ok((sockets, Arc::new(Admin { operator, registry, log, write, started })))
-}
-
 /// Answers the admin API's clients; never ends.
-pub(super) async fn answering(admin: Option<(Sockets, Arc<Admin>)>) {
-    match admin {
-        Some((sockets, admin)) => admin::serve(sockets, admin).await,
+async fn answering(sockets: Option<Sockets>, admin: Arc<Admin>) {
+    match sockets {
+        Some(sockets) => admin::serve(sockets, admin).await,
         None => std::future::pending().await,
     }
 }

@@ -8,6 +8,7 @@
 mod access;
 mod admin;
 mod balance;
+mod blot;
 mod breaker;
 mod clusters;
 mod diagnostic;
@@ -19,6 +20,7 @@ mod limits;
 mod listeners;
 mod matchers;
 mod outline;
+mod overload;
 mod reader;
 mod retry;
 mod routes;
@@ -32,6 +34,7 @@ use std::sync::Arc;
 use polyport_codecs::{Interest, KeySpec, Registry};
 use polyport_router::Table;
 
+pub(crate) use blot::blot;
 pub use diagnostic::{Diagnostic, Severity};
 pub use filter::filter;
 pub use outline::{Outline, Said};
@@ -121,6 +124,8 @@ pub fn compile_over(
     let workers = settings::workers(&mut root);
     let admin = admin::read(&mut root);
     let watch_config = settings::watches(&mut root);
+    let overload = overload::read(&mut root);
+    let identity = overload::identity(&mut root);
     let (listeners, enabled) = listeners::read(&mut root, registry, &mut outline);
     let mut interest = Interest::nothing();
     for key in enabled.iter().filter_map(|protocol| protocol.affinity()) {
@@ -155,7 +160,7 @@ pub fn compile_over(
     );
     root.finish(&[
         "workers", "zone", "listener", "cluster", "route", "defaults", "limits", "admin", "access",
-        "reload",
+        "reload", "overload", "user", "group",
     ]);
 
     if listeners.is_empty() && !source.failed() {
@@ -224,6 +229,8 @@ pub fn compile_over(
         admin,
         watch_config,
         access: Arc::new(access),
+        overload,
+        identity,
     };
     Ok((snapshot, source.finish()))
 }

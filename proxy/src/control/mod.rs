@@ -24,6 +24,7 @@ pub(crate) use reload::{with_drained, with_endpoints};
 
 use crate::config::Diagnostic;
 use crate::health::watch::Watch;
+use crate::overload::Overload;
 use crate::snapshot::{Endpoint, Snapshot};
 use crate::worker::command::{Command, Commands};
 
@@ -38,6 +39,7 @@ struct Shared {
     changing: Mutex<Changing>,
     commands: Vec<Arc<Commands>>,
     watch: Watch,
+    overload: Arc<Overload>,
     figures: Figures,
     last_error: Mutex<Option<String>>,
 }
@@ -118,7 +120,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Control {
-    pub(crate) fn new(snapshot: Arc<Snapshot>, commands: Vec<Arc<Commands>>, watch: Watch) -> Self {
+    pub(crate) fn new(
+        snapshot: Arc<Snapshot>,
+        commands: Vec<Arc<Commands>>,
+        watch: Watch,
+        overload: Arc<Overload>,
+    ) -> Self {
         let figures = Figures::default();
         figures.last.store(since_1970(), Ordering::Relaxed);
         Self(Arc::new(Shared {
@@ -126,6 +133,7 @@ impl Control {
             changing: Mutex::new(Changing { source: None, past: Vec::new() }),
             commands,
             watch,
+            overload,
             figures,
             last_error: Mutex::default(),
         }))

@@ -68,6 +68,9 @@ impl Control {
             worker.send(Command::Reload(Box::new(Next { snapshot, listeners })));
         }
         self.0.watch.follow(&next);
+        if next.overload != current.overload {
+            self.0.overload.apply(&next.overload);
+        }
         changing.past.retain(|past| Arc::strong_count(past) > 1);
         changing.past.push(current);
         Ok(())

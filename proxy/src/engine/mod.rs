@@ -12,8 +12,9 @@
 //! (heads to an upstream connection), [`balance`] (which endpoint), [`pool`] (which
 //! connection), [`upstream`]
 //! (replies), [`finish`] (the one place where a request ends), [`flow`] (who is
-//! not read while whom), [`sweep`] (deadlines), [`leave`] (who is to go elsewhere). Beside it: [`guard`] (who may pass),
-//! [`fault`] and [`pace`] (what goes wrong on purpose).
+//! not read while whom), [`sweep`] (deadlines), [`leave`] (who is to go elsewhere). Beside
+//! it: [`guard`] (who may pass), [`fault`] and [`pace`] (what goes wrong on purpose),
+//! [`overload`] (what gives way).
 
 mod balance;
 mod breaker;
@@ -31,6 +32,7 @@ mod leave;
 pub mod listing;
 mod local;
 mod observe;
+mod overload;
 mod pace;
 mod patience;
 mod peer;
@@ -59,6 +61,7 @@ use crate::policy::retry::Purse;
 use crate::snapshot::Snapshot;
 pub use counters::Counters;
 pub(crate) use dispatch::{effective_lease, may_wait};
+pub use overload::Pressure;
 pub use peer::{Handed, Peer, TlsFacts, Way};
 
 use balance::Chooser;
@@ -182,6 +185,9 @@ pub struct Engine {
     left: Vec<Option<leave::Times>>,
     /// No leaving connection has anything due before this, ms.
     earliest_leave: u64,
+    pressure: Pressure,
+    /// Of connections to endpoints, open or about to be.
+    up_descriptors: usize,
     counters: Counters,
     tap: Option<Tap>,
 }
@@ -224,6 +230,8 @@ impl Engine {
             draining: None,
             left: Vec::new(),
             earliest_leave: u64::MAX,
+            pressure: Pressure::default(),
+            up_descriptors: 0,
             counters: Counters::default(),
             tap,
             snapshot: Rc::new(snapshot),

@@ -10,6 +10,7 @@ use super::command::Command;
 use super::{Board, Totals};
 use crate::control::Control;
 use crate::engine::{Counters, Engine};
+use crate::overload::Overload;
 
 /// How long a worker may take to answer; it answers between two turns.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -19,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct Observer {
     pub(super) boards: Arc<[Arc<Board>]>,
     pub(super) control: Control,
+    pub(super) overload: Arc<Overload>,
     pub(super) began: tokio::time::Instant,
 }
 
@@ -26,6 +28,11 @@ impl Observer {
     /// The engines' clock: ms since the proxy started.
     pub fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// What is scarce.
+    pub fn overload(&self) -> &Overload {
+        &self.overload
     }
 
     /// How many workers there are.

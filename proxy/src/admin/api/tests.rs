@@ -36,6 +36,7 @@ impl Asked {
             log: LogLevel::new("info".into(), |_| Ok(())),
             write: true,
             started: SystemTime::now(),
+            leaving: false.into(),
         };
         Self { admin: Arc::new(admin), _proxy: proxy }
     }

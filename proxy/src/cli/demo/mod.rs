@@ -98,6 +98,7 @@ pub(super) fn demo(registry: &Registry, options: &Options, log: LogLevel) -> io:
         log,
         write: true,
         started: std::time::SystemTime::now(),
+        leaving: false.into(),
     };
     let address = proxy.addresses().first().copied().unwrap_or(options.listen);
     show.introduction(address, page, &text);

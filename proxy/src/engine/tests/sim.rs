@@ -243,6 +243,8 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
         admin: None,
         access: Default::default(),
         text: "".into(),
+        overload: Default::default(),
+        identity: Default::default(),
         outline: Default::default(),
         watch_config: false,
         route_ids: vec![0],
