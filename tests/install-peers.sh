@@ -3,7 +3,7 @@
 # again: what is there already is left alone, and that takes a second.
 #
 #   apt  redis-server redis-tools mosquitto mosquitto-clients nginx wrk curl openssl
-#        haproxy nutcracker nghttp2-client nghttp2-server thrift-compiler,
+#        haproxy nutcracker nghttp2-client nghttp2-server thrift-compiler chromium,
 #        dnsmasq-base, python3, nodejs, man-db groff mandoc zsh fish systemd
 #   pip  in .peers/venv   tests/peers/python/requirements.txt
 #   pip  in .peers/schema tests/peers/schema/requirements.txt
@@ -60,6 +60,7 @@ need mandoc mandoc
 need zsh zsh
 need fish fish
 need systemd-analyze systemd
+need chromium chromium
 need python3 python3
 need node nodejs
 need npm npm

@@ -57,14 +57,16 @@ pub struct Snapshot {
     pub buffers: Buffers,
     /// Enabled protocols, compiled for `interest` and `limits`.
     pub protocols: Vec<Enabled>,
+    /// The config as it was written.
+    pub text: Arc<str>,
     /// What the config says, to be compared with another.
     pub outline: Arc<Outline>,
     /// By route position: a number that stays with the route's name over reloads.
     pub route_ids: Vec<usize>,
     /// The numbers of all names that routes ever had.
     pub known_routes: Arc<RouteNames>,
-    /// Where the figures can be asked for, config section `[admin]`.
-    pub admin: Option<SocketAddr>,
+    /// Where the proxy can be looked at, config section `[admin]`.
+    pub admin: Option<crate::admin::Settings>,
     /// The config file is read again when it changes.
     pub watch_config: bool,
     /// Who may come where no route says so, and where denials are told.

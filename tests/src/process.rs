@@ -216,6 +216,13 @@ impl Running {
         stdout
     }
 
+    /// Kills it; how it ended, what it had printed and complained of.
+    pub fn stop(mut self) -> (ExitStatus, String, String) {
+        let _ = self.child.kill();
+        let status = self.child.wait().expect("waiting for a child");
+        (status, text(&mut self.stdout), text(&mut self.stderr))
+    }
+
     /// Waits for its end: how it ended, what it printed and complained of.
     pub fn finish(mut self) -> (ExitStatus, String, String) {
         let start = Instant::now();

@@ -1,11 +1,10 @@
 //! The command line: one file a verb.
 
-mod admin;
 mod check;
 mod completions;
 mod decode;
 mod demo;
-mod explain;
+pub(crate) mod explain;
 mod man;
 mod run;
 mod schema;
@@ -18,6 +17,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use polyport_codecs::{Registry, Side};
 
+use crate::admin::LogLevel;
 use crate::config::{self, Diagnostic};
 use crate::snapshot::Snapshot;
 
@@ -225,20 +225,20 @@ enum Format {
 /// own has only this to call.
 pub fn main(registry: &Registry) -> ExitCode {
     let cli = Cli::parse();
-    start_log();
+    let log = start_log();
     let done = match cli.verb {
         Verb::Run { config, workers } => load(&config, registry).and_then(|mut snapshot| {
             if let Some(workers) = workers {
                 snapshot.workers = workers.max(1);
             }
-            run::run(snapshot, &config.config, registry).map_err(|error| error.to_string())
+            run::run(snapshot, &config.config, registry, log).map_err(|error| error.to_string())
         }),
         Verb::Check { config, against } => check::check(&config, against, registry),
         Verb::Explain(options) => explain::explain(&options, registry),
         Verb::Decode(options) => decode::decode(&options, registry),
         Verb::Demo { listen, seconds, quiet, plain } => {
             let options = demo::Options { listen, seconds, quiet, plain };
-            demo::demo(registry, &options).map_err(|error| error.to_string())
+            demo::demo(registry, &options, log).map_err(|error| error.to_string())
         }
         Verb::Schema => schema::schema(registry),
         Verb::Completions { shell } => completions::completions(shell),
@@ -270,12 +270,22 @@ fn written(bytes: &[u8]) -> Result<ExitCode, String> {
     }
 }
 
-fn start_log() {
+fn start_log() -> LogLevel {
     let filter = tracing_subscriber::EnvFilter::try_from_env("POLYPORT_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A program that has its own log keeps it.
-    let _ = log.try_init();
+    let first = filter.to_string();
+    let log = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter)
+        .with_filter_reloading();
+    let handle = log.reload_handle();
+    match log.try_init() {
+        Ok(()) => LogLevel::new(first, move |filter| {
+            handle.reload(filter).map_err(|error| error.to_string())
+        }),
+        // A program that has its own log keeps it.
+        Err(_) => LogLevel::fixed(),
+    }
 }
 
 /// Reads and compiles a config; warnings go to standard error.

@@ -2,13 +2,16 @@
 
 use std::io;
 use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use polyport_codecs::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
+use crate::admin::{self, Admin, Hub, LogLevel, Operator, Sockets};
 use crate::control::Control;
 use crate::control::discovery::stage::Discovery;
 use crate::control::files::{EVERY, Watched};
@@ -25,6 +28,7 @@ pub(super) fn run(
     snapshot: Snapshot,
     path: &Path,
     registry: &Registry,
+    log: LogLevel,
 ) -> Result<ExitCode, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before the first listener is bound, so that no signal finds its default action.
@@ -35,29 +39,49 @@ pub(super) fn run(
     let (mut discovery, snapshot) = runtime.block_on(Discovery::begin(snapshot));
     let snapshot = Arc::new(snapshot);
     // Before privileges are given up.
-    let admin = match snapshot.admin {
-        Some(address) => {
-            let listener = runtime.block_on(tokio::net::TcpListener::bind(address))?;
-            tracing::info!(%address, "figures at http://{address}/stats");
-            Some(listener)
+    let sockets = match &snapshot.admin {
+        Some(settings) => {
+            let sockets = admin::bind(settings)?;
+            sockets.give_to(&snapshot.identity)?;
+            let write = settings.write;
+            if let Some(address) = sockets.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok()) {
+                tracing::info!(%address, write, "admin page at http://{address}/");
+            }
+            if let Some(path) = &settings.socket {
+                tracing::info!(path = %path.display(), write, "admin API");
+            }
+            Some(sockets)
         }
         None => None,
     };
-    let proxy = Proxy::start(snapshot.clone())?;
+    let hub = Arc::new(Hub::default());
+    let tap = snapshot.admin.as_ref().map(|_| hub.tap());
+    let proxy = Proxy::start_tapped(snapshot.clone(), tap)?;
     runtime.block_on(async { discovery.follow(proxy.control()) });
     proxy.control().read_from(path.to_owned(), registry.clone());
     for (listener, address) in snapshot.listeners.iter().zip(proxy.addresses()) {
         tracing::info!(listener = %listener.name, %address, workers = snapshot.workers, "listening");
     }
+    let admin = Arc::new(Admin {
+        operator: Operator::new(&proxy, path.display().to_string(), hub),
+        registry: registry.clone(),
+        log,
+        write: snapshot.admin.as_ref().is_some_and(|settings| settings.write),
+        started: std::time::SystemTime::now(),
+        leaving: false.into(),
+    });
+    // It answers until the end, so that who asks is told that the proxy is leaving.
+    let mut answers = pin!(answering(sockets, admin.clone()));
     let name = runtime.block_on(async {
         tokio::select! {
             name = stop.asked() => name,
             () = reopen(rotated, proxy.outputs()) => "the end of signals",
-            () = super::admin::serve(admin, &proxy) => "the end of the admin listener",
+            () = &mut answers => "the end of the admin listener",
             () = reloads(proxy.control(), hang_up, watched) => "the end of all signals",
         }
     });
     tracing::info!(signal = name, "stopping: clients are asked to leave; once more stops at once");
+    admin.leaving.store(true, Ordering::Relaxed);
     let (done, stopped) = tokio::sync::oneshot::channel();
     std::thread::Builder::new().name("stop".into()).spawn(move || {
         proxy.stop();
@@ -73,8 +97,17 @@ pub(super) fn run(
                 tracing::warn!(signal = name, "stopped at once");
                 Ok(ExitCode::FAILURE)
             }
+            () = &mut answers => Ok(ExitCode::FAILURE),
         }
     })
+}
+
+/// Answers the admin API's clients; never ends.
+async fn answering(sockets: Option<Sockets>, admin: Arc<Admin>) {
+    match sockets {
+        Some(sockets) => admin::serve(sockets, admin).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Reloads whenever somebody asks, or the file has changed; never ends.

@@ -7,6 +7,7 @@
 
 mod access;
 mod access_log;
+mod admin;
 mod balance;
 mod blot;
 mod breaker;
@@ -15,6 +16,7 @@ mod diagnostic;
 mod discover;
 mod edits;
 mod faults;
+mod filter;
 mod health;
 mod limits;
 mod listeners;
@@ -37,6 +39,7 @@ use polyport_router::Table;
 
 pub(crate) use blot::blot;
 pub use diagnostic::{Diagnostic, Severity};
+pub use filter::filter;
 pub use outline::{Outline, Said};
 use reader::{Reader, Source};
 
@@ -122,7 +125,7 @@ pub fn compile_over(
     let (timeouts, request_defaults) = settings::defaults(&mut root);
     let buffers = settings::buffers(&limits);
     let workers = settings::workers(&mut root);
-    let admin = settings::admin(&mut root);
+    let admin = admin::read(&mut root);
     let watch_config = settings::watches(&mut root);
     let overload = overload::read(&mut root);
     let identity = overload::identity(&mut root);
@@ -230,6 +233,7 @@ pub fn compile_over(
         clusters: clusters.list,
         route_ids: known_routes.ids(&table),
         known_routes: Arc::new(known_routes),
+        text: text.into(),
         outline: Arc::new(outline),
         routes: Arc::new(table),
         interest,

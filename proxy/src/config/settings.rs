@@ -1,6 +1,5 @@
-//! `workers`, `[defaults]`, `[limits]`, `[admin]`.
+//! `workers`, `[defaults]`, `[limits]`.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::reader::Reader;
@@ -132,17 +131,4 @@ pub(super) fn watches(root: &mut Reader<'_, '_>) -> bool {
     let Some(section) = root.section("reload", "[reload]") else { return false };
     section.finish(&["watch"]);
     section.boolean("watch").unwrap_or(false)
-}
-
-pub(super) fn admin(root: &mut Reader<'_, '_>) -> Option<SocketAddr> {
-    let section = root.section("admin", "[admin]")?;
-    section.finish(&["address"]);
-    let (text, span) = section.required("address", "\"127.0.0.1:7001\"")?;
-    let address: Option<SocketAddr> = text.parse().ok();
-    if !address.is_some_and(|address| address.ip().is_loopback()) {
-        let help = "write a loopback address with its port, such as \"127.0.0.1:7001\"";
-        section.source.error(span, format!("`{text}` is no loopback address"), Some(help.into()));
-        return None;
-    }
-    address
 }

@@ -265,7 +265,6 @@ impl Control {
     }
 
     /// Sends every worker a command of its own.
-    #[expect(dead_code, reason = "the upgrade's commands come")]
     pub(crate) fn command_all(&self, mut command: impl FnMut(usize) -> Command) {
         for (at, worker) in self.0.commands.iter().enumerate() {
             worker.send(command(at));

@@ -89,6 +89,7 @@ impl Engine {
             endpoint: None,
             fault: None,
             view,
+            snapshot: &snapshot,
         };
         let chosen = match found {
             None => Err(self.unrouted(id, &view).into()),
@@ -291,6 +292,7 @@ impl Engine {
             endpoint: None,
             fault: None,
             view,
+            snapshot: &snapshot,
         };
         let wanted = Wanted { protocol: None, profile: 0, lease: Lease::Session, ends: None };
         let joined = match found.map(|(at, route)| (at, route, &route.then)) {

@@ -96,6 +96,7 @@ impl Engine {
             profile: 0,
             holding_back: Vec::new(),
             holds_shared: false,
+            opened: self.now,
             last_read: self.now,
             message_since: self.now,
             blocked_since: 0,

@@ -29,6 +29,7 @@ mod flow;
 mod guard;
 mod launch;
 mod leave;
+pub mod listing;
 mod local;
 mod log;
 mod observe;
@@ -123,6 +124,8 @@ pub struct Tapped<'a> {
     pub fault: Option<Fault>,
     /// Its metadata.
     pub view: View<'a>,
+    /// The config that it was routed by.
+    pub snapshot: &'a Snapshot,
 }
 
 /// Sees every message as it is routed; must be quick.

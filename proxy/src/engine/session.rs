@@ -196,6 +196,7 @@ impl Engine {
                     endpoint: None,
                     fault,
                     view,
+                    snapshot: &snapshot,
                 });
             }
             let down = self.downs.get_mut(id).ok_or_else(gone)?;

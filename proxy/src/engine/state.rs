@@ -186,6 +186,8 @@ pub struct Downstream {
     pub holding_back: Vec<UpId>,
     /// One of them may have other clients' requests on it.
     pub holds_shared: bool,
+    /// When it was accepted, ms.
+    pub opened: u64,
     /// When bytes last came, ms.
     pub last_read: u64,
     /// When the message now incomplete began, ms.

@@ -7,10 +7,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ready::{Ready, ReadyList};
+use crate::engine::Engine;
 use crate::snapshot::Snapshot;
 
 /// Something for a worker to do between two turns.
 pub(crate) enum Command {
+    /// Has the worker say something of its engine.
+    Ask(Box<dyn FnOnce(&Engine) + Send>),
     /// Goes on with another config.
     Reload(Box<Next>),
 }

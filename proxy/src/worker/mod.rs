@@ -12,6 +12,7 @@ pub(crate) mod command;
 pub(crate) mod dial;
 mod greet;
 pub(crate) mod inbox;
+mod observer;
 mod overload;
 mod ready;
 mod sockets;
@@ -39,6 +40,7 @@ use crate::observe::output::{Outputs, Target};
 use crate::overload::{Overload, memory};
 use crate::privileges::{self, PrivilegeError};
 use crate::snapshot::Snapshot;
+pub use observer::Observer;
 
 /// Pending connections of a listening socket; the kernel caps it at `somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -289,16 +291,17 @@ impl Proxy {
 
     /// What was done so far. Each worker's figures are as of its latest turn.
     pub fn totals(&self) -> Totals {
-        let (mut sums, mut now) = ([0; Counters::COUNT], [0; 4]);
-        for board in &self.boards {
-            let places = board.values.iter().chain(&board.now);
-            for (sum, place) in sums.iter_mut().chain(&mut now).zip(places) {
-                *sum += place.load(Ordering::Relaxed);
-            }
+        observer::totals(&self.boards)
+    }
+
+    /// Looks at it from other threads.
+    pub fn observer(&self) -> Observer {
+        Observer {
+            boards: self.boards.as_slice().into(),
+            control: self.control.clone(),
+            overload: self.overload.clone(),
+            began: self.began,
         }
-        let (counters, [downstreams, upstreams, in_flight, pending]) =
-            (Counters::from_values(sums), now);
-        Totals { counters, downstreams, upstreams, in_flight, pending }
     }
 
     /// Takes no new connections, asks clients to leave and serves them until they do (no longer than the

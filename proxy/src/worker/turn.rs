@@ -398,6 +398,7 @@ impl Worker {
     fn obey(&mut self) {
         for command in self.commands.take() {
             match command {
+                Command::Ask(question) => question(&self.engine),
                 Command::Reload(next) => self.reload(*next),
             }
         }

@@ -269,7 +269,7 @@ impl Story {
 
     /// The proxy's figures, by their names without `polyport_`.
     pub fn figures(&self) -> HashMap<String, u64> {
-        let mut raw = Raw::say(self.admin, "GET /stats HTTP/1.1\r\nHost: admin\r\n\r\n");
+        let mut raw = Raw::say(self.admin, "GET /stats HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let text = raw.until_closed();
         let figure = |line: &str| {
             let (name, value) = line.strip_prefix("polyport_")?.split_once(' ')?;

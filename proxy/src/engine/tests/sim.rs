@@ -244,6 +244,7 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
         buffers: Buffers { high: 512, out_of_turn: 1024, in_flight: 8, connections: 1000 },
         admin: None,
         access: Default::default(),
+        text: "".into(),
         overload: Default::default(),
         identity: Default::default(),
         access_logs: Default::default(),
