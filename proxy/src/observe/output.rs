@@ -141,10 +141,13 @@ impl Output {
 
 /// All places that are open.
 #[derive(Default)]
-pub struct Outputs(Mutex<Vec<(Target, Weak<Handle>, Arc<Shared>)>>);
+pub struct Outputs(Mutex<Vec<Known>>);
+
+/// A file, whoever writes to it, and what its writer shares with them.
+type Known = (Target, Weak<Handle>, Arc<Shared>);
 
 impl Outputs {
-    fn list(&self) -> MutexGuard<'_, Vec<(Target, Weak<Handle>, Arc<Shared>)>> {
+    fn list(&self) -> MutexGuard<'_, Vec<Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
