@@ -321,7 +321,7 @@ fn the_page_shows_every_protocol_while_everybody_is_at_work() {
     }
     let address = ports::free();
     let mut edge = edge(&format!("[admin]\naddress = \"{address}\"\nwrite = true\n{ROUTES}"));
-    let seconds: u64 = 45;
+    let seconds: u64 = 25;
     let mut clients = Clients::until(Duration::from_secs(seconds));
     plain(&mut clients, edge.address, &seconds.to_string());
     let keyed = format!("http://{}/keyed", edge.address);
@@ -332,12 +332,6 @@ fn the_page_shows_every_protocol_while_everybody_is_at_work() {
     });
     let url = format!("http://{address}/");
     python("admin_stories.py", &["shows", &url, "redis,http,dubbo,bolt,thrift,mqtt"]);
-    // A laptop and a phone, in the light and in the dark.
-    for (width, height) in [("1280", "800"), ("390", "844")] {
-        for scheme in ["light", "dark"] {
-            python("admin_stories.py", &["looks", &url, width, height, scheme, SECRET]);
-        }
-    }
     clients.finish();
     edge.proxy.assert_alive();
 }
@@ -357,7 +351,7 @@ fn the_page_taps_explains_changes_and_has_manners() {
     };
     let writer = Admin::start(config(), "write = true");
     let url = writer.url("/");
-    let mut clients = Clients::until(Duration::from_secs(20));
+    let mut clients = Clients::until(Duration::from_secs(45));
     let keyed = format!("http://{}/keyed", writer.proxy.address("http"));
     clients.rounds("keyed", move |_| {
         curl(&["-f", "-H", &format!("X-Api-Key: {SECRET}"), &keyed]);
@@ -371,6 +365,12 @@ fn the_page_taps_explains_changes_and_has_manners() {
         1
     });
     python("admin_stories.py", &["taps", &url, SECRET]);
+    // A laptop and a phone, in the light and in the dark.
+    for (width, height) in [("1280", "800"), ("390", "844")] {
+        for scheme in ["light", "dark"] {
+            python("admin_stories.py", &["looks", &url, width, height, scheme, SECRET]);
+        }
+    }
     clients.finish();
     python("admin_stories.py", &["explains", &url]);
     python("admin_stories.py", &["changes", &url, "redis", &redis.address.to_string()]);

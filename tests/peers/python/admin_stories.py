@@ -88,7 +88,7 @@ async def looks(page, url, width, height, scheme, secret):
     for name in SECTIONS:
         await section(page, name)
         if name == "clusters":
-            await page.until("document.querySelectorAll('#clusters-list td').length > 10")
+            await page.until("document.querySelectorAll('#clusters-list td').length > 10", 'endpoints')
         if name == "config":
             await page.until(f"{text('config-text')}.includes('[[listener]]')")
         if name == "tap":
