@@ -49,6 +49,7 @@ impl Engine {
 
     fn forward(&mut self, id: DownId, head: &Head, message: &[u8], buf: &[u8]) -> Passed {
         let snapshot = self.snapshot.clone();
+        let drained_off = self.is_drained_off(id);
         let Some(down) = self.downs.get_mut(id) else { return NOWHERE };
         let Some(protocol) = down.protocol else { return NOWHERE };
         let Some(enabled) = snapshot.protocols.get(protocol) else { return NOWHERE };
@@ -58,7 +59,7 @@ impl Engine {
         let may_wait = may_wait(head, lease, exchange);
         let ordered = matches!(exchange, Exchange::Ordered { .. });
         let on_held = down.held.is_some() && !down.releasing;
-        if self.draining && !down.stream {
+        if drained_off {
             down.fate = None;
             self.unwait(id);
             self.turn_away(id, protocol, head, message, Fault::ShuttingDown);

@@ -42,10 +42,23 @@ impl Engine {
         Some(ConnId::Down(id))
     }
 
+    /// A connection that is known to speak `protocol`.
+    pub(super) fn accept_as(
+        &mut self,
+        listener: usize,
+        peer: Rc<Peer>,
+        protocol: usize,
+    ) -> Option<ConnId> {
+        let id = self.admit(listener, peer, false)?;
+        self.speak(id, protocol);
+        Some(ConnId::Down(id))
+    }
+
     fn admit(&mut self, listener: usize, peer: Rc<Peer>, stream: bool) -> Option<DownId> {
         let snapshot = self.snapshot.clone();
         let settings = snapshot.listeners.get(listener)?;
-        if (self.draining && !stream) || self.downs.len() >= snapshot.buffers.connections {
+        let closed = self.draining && self.heir.is_none();
+        if (closed && !stream) || self.downs.len() >= snapshot.buffers.connections {
             return None;
         }
         self.counters.accepted += 1;
@@ -96,6 +109,7 @@ impl Engine {
         }));
         self.look_by(self.now + settings.detect_timeout.as_millis() as u64);
         self.look_by(self.now + snapshot.timeouts.idle.as_millis() as u64);
+        self.follows(id);
         Some(id)
     }
 
@@ -188,7 +202,11 @@ impl Engine {
                     return buf.len();
                 }
                 DownState::Detecting => {
-                    if rest.is_empty() || rest.len() < down.need || !self.detect(id, rest) {
+                    if rest.is_empty()
+                        || rest.len() < down.need
+                        || self.holds_back(id, rest.len())
+                        || !self.detect(id, rest)
+                    {
                         return at;
                     }
                 }
@@ -225,7 +243,10 @@ impl Engine {
                     }
                 },
                 DownState::Idle => {
-                    let leaves = self.draining && !down.stream;
+                    if self.holds_back(id, rest.len()) {
+                        return at;
+                    }
+                    let leaves = self.is_drained_off(id);
                     if rest.is_empty() {
                         if leaves {
                             self.stop_reading(id);

@@ -27,6 +27,7 @@ mod finish;
 mod flow;
 mod guard;
 mod launch;
+mod leave;
 mod local;
 mod observe;
 mod pace;
@@ -56,6 +57,7 @@ use crate::policy::retry::Purse;
 use crate::snapshot::Snapshot;
 pub use counters::Counters;
 pub(crate) use dispatch::{effective_lease, may_wait};
+pub use leave::{Carried, Departing, Heir};
 pub use peer::{Handed, Peer, TlsFacts, Way};
 
 use balance::Chooser;
@@ -169,6 +171,10 @@ pub struct Engine {
     #[expect(clippy::vec_box, reason = "flights hold the boxes")]
     kept: Vec<Box<Kept>>,
     draining: bool,
+    /// Who takes the connections that can leave.
+    heir: Option<Heir>,
+    /// Connections that may be able to leave now.
+    leavers: Vec<DownId>,
     counters: Counters,
     tap: Option<Tap>,
 }
@@ -209,6 +215,8 @@ impl Engine {
             mirroring: 0,
             kept: Vec::new(),
             draining: false,
+            heir: None,
+            leavers: Vec::new(),
             counters: Counters::default(),
             tap,
             snapshot: Rc::new(snapshot),

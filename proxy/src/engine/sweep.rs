@@ -250,6 +250,9 @@ impl Engine {
         self.draining = true;
         let downs: Vec<DownId> = self.downs.iter().map(|(id, _)| id).collect();
         for id in downs {
+            if self.goes_elsewhere(id) {
+                continue;
+            }
             let Some(down) = self.downs.get_mut(id) else { continue };
             match down.state {
                 DownState::Detecting => self.stop_reading(id),

@@ -248,6 +248,8 @@ impl Engine {
                 return None;
             }
         }
+        let down = self.flights.get(to)?.down;
+        let ends = self.draining && !interim && !self.goes_elsewhere(down);
         let flight = self.flights.get_mut(to)?;
         let mut replying_whole = false;
         if !interim {
@@ -275,11 +277,11 @@ impl Engine {
             source: None,
             secure: false,
             request: flight.reply_to,
-            close: !session && (flight.last || (self.draining && !interim)),
+            close: !session && (flight.last || ends),
             plain_body: flight.plain_body,
             timeout: None,
         };
-        if self.draining && exchange == (Exchange::Ordered { shared: false }) && !interim {
+        if ends && exchange == (Exchange::Ordered { shared: false }) {
             flight.last = true;
         }
         let (down_id, lane, route) = (flight.down, flight.lane, flight.route);
@@ -371,7 +373,7 @@ impl Engine {
     pub(super) fn ended_up(&mut self, id: UpId) {
         let Some(upstream) = self.ups.get_mut(id) else { return };
         upstream.eof = true;
-        if upstream.unwritten && upstream.in_flight > 0 && !self.draining {
+        if upstream.unwritten && upstream.in_flight > 0 && (!self.draining || self.heir.is_some()) {
             self.reconnect(id);
             return;
         }
