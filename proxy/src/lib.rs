@@ -14,6 +14,7 @@ pub mod balance;
 pub mod breaker;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod edit;
 pub mod engine;
 pub mod guard;

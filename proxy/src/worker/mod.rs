@@ -8,9 +8,11 @@
 //! Read on: [`turn`] (the loop), [`sockets`] (reads and writes), [`ready`] (who
 //! has to be looked at).
 
+mod bind;
 pub(crate) mod command;
 pub(crate) mod dial;
 mod greet;
+pub(crate) mod hands;
 pub(crate) mod inbox;
 mod ready;
 mod sockets;
@@ -24,18 +26,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
 
-use command::{Command, Commands};
+use command::Commands;
+
+pub use bind::Given;
+pub use hands::Hands;
 
 use crate::engine::{Counters, Tap};
 use crate::guard::Audit;
 use crate::health::watch::Watch;
 use crate::snapshot::Snapshot;
-
-/// Pending connections of a listening socket; the kernel caps it at `somaxconn`.
-const BACKLOG: i32 = 4096;
 
 /// Why a proxy could not start.
 #[derive(Debug, thiserror::Error)]
@@ -141,26 +142,19 @@ impl Proxy {
     /// # Errors
     /// As [`Proxy::start`].
     pub fn start_tapped(snapshot: Arc<Snapshot>, tap: Option<Tap>) -> Result<Self, StartError> {
-        let mut addresses: Vec<SocketAddr> = Vec::new();
-        let mut sockets: Vec<Vec<std::net::TcpListener>> = Vec::new();
-        for worker in 0..snapshot.workers.max(1) {
-            let mut own = Vec::new();
-            for (at, listener) in snapshot.listeners.iter().enumerate() {
-                // Where the system chose the port, all workers take the same.
-                let address = if worker == 0 { listener.address } else { addresses[at] };
-                let bound = bind(address).and_then(|socket| Ok((socket.local_addr()?, socket)));
-                let (address, socket) = bound.map_err(|source| StartError::Listen {
-                    name: listener.name.clone(),
-                    address,
-                    source,
-                })?;
-                if worker == 0 {
-                    addresses.push(address);
-                }
-                own.push(socket);
-            }
-            sockets.push(own);
-        }
+        Self::start_with(snapshot, tap, Vec::new())
+    }
+
+    /// The same; of its listeners' sockets, those in `given` are used, and others bound.
+    ///
+    /// # Errors
+    /// As [`Proxy::start`].
+    pub fn start_with(
+        snapshot: Arc<Snapshot>,
+        tap: Option<Tap>,
+        given: Vec<Given>,
+    ) -> Result<Self, StartError> {
+        let (addresses, sockets) = bind::bind_all(&snapshot, given)?;
         crate::tls::watch::watch(&snapshot)?;
         let stop = Arc::new(Stop::default());
         let began = tokio::time::Instant::now();
@@ -187,7 +181,7 @@ impl Proxy {
         for (at, own) in sockets.into_iter().enumerate() {
             let board = Arc::new(Board::default());
             proxy.boards.push(board.clone());
-            let commands = Arc::new(Commands::default());
+            let commands = Commands::new();
             proxy.commands.push(commands.clone());
             let (snapshot, stop, tap) = (snapshot.clone(), proxy.stop.clone(), tap.clone());
             let sink = sink.clone();
@@ -263,12 +257,9 @@ impl Proxy {
         }
     }
 
-    /// Sends every worker a command of its own.
-    #[expect(dead_code, reason = "the first commands come with reload and upgrade")]
-    pub(crate) fn command_all(&self, mut command: impl FnMut(usize) -> Command) {
-        for (at, worker) in self.commands.iter().enumerate() {
-            worker.send(command(at));
-        }
+    /// Its workers, to be asked things by other threads.
+    pub fn hands(&self) -> Hands {
+        Hands(self.commands.clone().into())
     }
 
     fn ask_to_stop(&self) {
@@ -284,14 +275,4 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.ask_to_stop();
     }
-}
-
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }

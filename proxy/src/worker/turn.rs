@@ -1,5 +1,7 @@
 //! One worker's loop: everything ready is read, then everything touched is written.
 
+mod moving;
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::future::Future;
@@ -9,6 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -17,7 +20,8 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
-use super::command::{Command, Commands};
+use super::bind::Own;
+use super::command::{Commands, Orders};
 use super::dial::dial;
 use super::greet::{Greeted, greet, greets};
 use super::inbox::{Arrival, Inbox};
@@ -26,6 +30,7 @@ use super::sockets::{Got, Sockets};
 use super::wire::{Rewound, Wire};
 use super::{Board, Stop};
 use crate::audit::Sink;
+use crate::control::upgrade::Moved;
 use crate::engine::state::{ConnId, UpId};
 use crate::engine::{Action, Engine, Peer, Tap, Way};
 use crate::snapshot::Snapshot;
@@ -48,7 +53,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 pub(super) struct Worker {
     engine: Engine,
     sockets: Sockets,
-    listeners: Vec<(TcpListener, Arc<Signal>, Waker)>,
+    /// Each with its index into the snapshot's.
+    listeners: Vec<(TcpListener, Arc<Signal>, Waker, usize)>,
     list: Arc<ReadyList>,
     ready: Vec<Ready>,
     /// To be looked at in the next turn although nothing will wake them.
@@ -64,7 +70,9 @@ pub(super) struct Worker {
     drain_until: Option<u64>,
     drain: Duration,
     board: Arc<Board>,
-    commands: Arc<Commands>,
+    orders: Orders,
+    /// Where connections go that another process takes, and where each listener listened.
+    leaving: Option<(Sender<Moved>, Vec<Option<SocketAddr>>)>,
     snapshot: Arc<Snapshot>,
     inbox: Rc<Inbox>,
     arrivals: Vec<Arrival>,
@@ -79,7 +87,7 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(
         snapshot: Arc<Snapshot>,
-        listeners: Vec<std::net::TcpListener>,
+        listeners: Own,
         seed: u64,
         tap: Option<Tap>,
         board: Arc<Board>,
@@ -87,14 +95,15 @@ impl Worker {
         stop: Arc<Stop>,
         began: Instant,
     ) -> io::Result<Self> {
-        let list = commands.list().clone();
+        let orders = Orders(commands);
+        let list = orders.list().clone();
         let listeners = listeners
             .into_iter()
             .enumerate()
-            .map(|(at, listener)| {
+            .map(|(at, (of, listener))| {
                 let signal = Signal::new(&list, Ready::Listener(at));
                 let waker = Waker::from(signal.clone());
-                Ok((TcpListener::from_std(listener)?, signal, waker))
+                Ok((TcpListener::from_std(listener)?, signal, waker, of))
             })
             .collect::<io::Result<Vec<_>>>()?;
         let again = (0..listeners.len()).map(Ready::Listener).collect();
@@ -124,7 +133,8 @@ impl Worker {
             stop,
             drain_until: None,
             board,
-            commands,
+            orders,
+            leaving: None,
             snapshot,
             inbox,
             arrivals: Vec::new(),
@@ -150,14 +160,15 @@ impl Worker {
 
     fn accept(&mut self, at: usize) {
         for _ in 0..ACCEPTS {
-            let Some((listener, signal, waker)) = self.listeners.get(at) else { return };
+            let Some((listener, signal, waker, of)) = self.listeners.get(at) else { return };
+            let of = *of;
             signal.seen();
             match listener.poll_accept(&mut Context::from_waker(waker)) {
                 Poll::Pending => return,
                 Poll::Ready(Ok((stream, source))) => {
                     // Small messages are batched here; the kernel must not wait for more.
                     let _ = stream.set_nodelay(true);
-                    self.welcome(at, stream, source);
+                    self.welcome(of, stream, source);
                 }
                 Poll::Ready(Err(error)) => {
                     tracing::warn!(%error, "cannot accept");
@@ -204,13 +215,28 @@ impl Worker {
     /// Gives a connection to the engine. Where there are too many it is dropped, which closes it.
     fn take_in(&mut self, at: usize, wire: Wire, bytes: &[u8], peer: Rc<Peer>) {
         if let Some(conn) = self.engine.accept(at, peer) {
-            self.sockets.insert(conn, wire, &self.list, false);
-            if !bytes.is_empty() {
-                self.engine.received(conn, bytes, &mut self.sockets);
-                self.hand_over();
-            }
-            self.read(conn);
+            self.carry_on(conn, wire, bytes);
         }
+    }
+
+    /// Begins with a connection that the engine has taken in.
+    fn carry_on(&mut self, conn: ConnId, wire: Wire, bytes: &[u8]) {
+        self.sockets.insert(conn, wire, &self.list, false);
+        if !bytes.is_empty() {
+            self.engine.received(conn, bytes, &mut self.sockets);
+            self.hand_over();
+        }
+        self.read(conn);
+    }
+
+    /// Takes no more connections; those that are there end in their time.
+    fn begin_drain(&mut self) {
+        // Dropping the listeners turns new connections away at once.
+        self.listeners.clear();
+        self.drain_until = Some(self.now() + self.drain.as_millis() as u64);
+        self.engine.drain();
+        self.streams.draining.0.set(true);
+        self.streams.draining.1.notify_waiters();
     }
 
     /// Takes up what tasks have ready.
@@ -263,15 +289,6 @@ impl Worker {
             };
             let wire = Rewound::new(handed.bytes, wire);
             tokio::task::spawn_local(server::serve(wire, from, self.streams.clone()));
-        }
-    }
-
-    /// Does what other threads asked for.
-    fn obey(&mut self) {
-        for command in self.commands.take() {
-            match command {
-                Command::Nothing => {}
-            }
         }
     }
 
@@ -476,18 +493,16 @@ impl Future for Worker {
             && (worker.stop.asked.load(Ordering::SeqCst)
                 || worker.stopping.as_mut().poll(context).is_ready())
         {
-            // Dropping the listeners turns new connections away at once.
-            worker.listeners.clear();
-            worker.drain_until = Some(worker.now() + worker.drain.as_millis() as u64);
-            worker.engine.drain();
-            worker.streams.draining.0.set(true);
-            worker.streams.draining.1.notify_waiters();
+            worker.begin_drain();
         }
         worker.engine.flush(&mut worker.sockets);
         worker.act();
         worker.hand_over();
         worker.engine.flush(&mut worker.sockets);
         worker.act();
+        if worker.leaving.is_some() {
+            worker.part();
+        }
         worker.board.publish(
             &worker.engine.counters(),
             worker.engine.downstreams(),
@@ -496,7 +511,9 @@ impl Future for Worker {
             worker.engine.pending(),
         );
         if let Some(until) = worker.drain_until
-            && ((worker.engine.is_drained() && worker.streams.open.get() == 0)
+            && ((worker.engine.is_drained()
+                && worker.streams.open.get() == 0
+                && worker.greeting.get() == 0)
                 || worker.now() >= until)
         {
             return Poll::Ready(());
