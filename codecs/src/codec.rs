@@ -1,5 +1,6 @@
 //! The contract between a protocol and everything else.
 
+use std::any::Any;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -273,6 +274,21 @@ pub trait Codec: Send + Sync {
     fn stream_decoder(&self) -> Box<dyn Decoder> {
         self.decoder(Side::Request)
     }
+
+    /// Has a decoder that another codec of this protocol made go on by this one's keys
+    /// and limits, with all that it knows of the connection. It stands before a head that
+    /// it has not reported, whose bytes are given again from its first; or inside a body,
+    /// and then what changes holds from the next head on.
+    ///
+    /// False, by default: it cannot. A new decoder then takes its place between messages.
+    fn retarget(&self, _decoder: &mut dyn Decoder) -> bool {
+        false
+    }
+}
+
+/// For [`Codec::retarget`]: `decoder` as what it is, if it is a `D`.
+pub fn known<D: Decoder>(decoder: &mut dyn Decoder) -> Option<&mut D> {
+    (decoder as &mut dyn Any).downcast_mut()
 }
 
 /// Finds messages in one direction of one connection. Owns parse state only,
@@ -290,7 +306,7 @@ pub trait Codec: Send + Sync {
 /// - `meta` is cleared by the decoder when it begins a message, and complete when
 ///   it returns [`Step::Head`]; its spans point into that call's buffer.
 /// - After an error the decoder is not called again.
-pub trait Decoder: Send {
+pub trait Decoder: Send + Any {
     /// Says what the bytes buffered so far are. An empty buffer gives `Need(1)`
     /// (or `End`, where a body is over).
     fn decode(&mut self, buf: &[u8], meta: &mut Metadata) -> Result<Step, DecodeError>;

@@ -1,6 +1,8 @@
 //! How a cluster chooses among its endpoints, as the config says it.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +44,11 @@ pub struct Hashing {
 }
 
 impl Balance {
+    /// Whether its tables are Maglev's.
+    fn tabled(&self) -> bool {
+        matches!(self, Self::Hash(Hashing { maglev: true, .. }))
+    }
+
     /// The key whose value finds a message's endpoint; `natural`: the one of its protocol's own.
     pub fn key(&self, natural: Option<Slot>) -> Option<Slot> {
         match self {
@@ -126,14 +133,20 @@ pub struct Place {
 /// Endpoints of a cluster that messages are spread over: all of them, or those with
 /// some labels. Workers keep what they know of a set by its index in
 /// [`Snapshot::sets`](crate::snapshot::Snapshot::sets).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Set {
     /// Index into the snapshot's clusters.
     pub cluster: usize,
-    /// Indices into the cluster's endpoints.
+    /// The labels that its endpoints have.
+    pub labels: BTreeMap<String, String>,
+    /// Some route sends to it.
+    pub asked: bool,
+    /// Messages with a key of their protocol's own may come.
+    pub keyed: bool,
+    /// Indices into the cluster's endpoints: those that take requests.
     pub endpoints: Vec<usize>,
     /// From hashes to positions in `endpoints`, where messages may have a key.
-    pub table: Option<Keyed>,
+    pub table: Option<Arc<Keyed>>,
     /// The set to fall back to where nobody in this one can be used.
     pub fallback: Option<usize>,
 }
@@ -147,6 +160,45 @@ impl Set {
         let mut eligible = Eligible::default();
         cluster.rules().apply(&members, &mut eligible);
         eligible
+    }
+
+    /// Takes in the endpoints that its cluster now has for it, with the table that they
+    /// need. `before`: the set as it was and its cluster then; a table over the same
+    /// endpoints is used again.
+    pub fn fill(&mut self, cluster: &Cluster, before: Option<(&Self, &Cluster)>) {
+        let fits = |endpoint: &Endpoint| {
+            let has = |(key, want)| endpoint.labels.get(key) == Some(want);
+            endpoint.takes() && self.labels.iter().all(has)
+        };
+        let all = cluster.endpoints.iter().enumerate();
+        self.endpoints = all.filter(|(_, one)| fits(one)).map(|(at, _)| at).collect();
+        let hashed = self.asked
+            && match cluster.balance {
+                Balance::Hash(_) => true,
+                Balance::Natural => self.keyed,
+                _ => false,
+            };
+        let choice = self.endpoints.len() > 1 || self.fallback.is_some();
+        if !hashed || !choice {
+            self.table = None;
+            return;
+        }
+        let members = self.members(cluster);
+        let same = |(set, of): &(&Self, &Cluster)| {
+            of.balance.tabled() == cluster.balance.tabled() && set.members(of) == members
+        };
+        let table = before.filter(same).and_then(|(set, _)| set.table.clone());
+        self.table = table.or_else(|| {
+            let endpoints: Vec<&Endpoint> =
+                self.endpoints.iter().filter_map(|at| cluster.endpoints.get(*at)).collect();
+            Some(Arc::new(Self::table(&cluster.balance, &endpoints)))
+        });
+    }
+
+    /// What a table is made of: addresses with their weights.
+    fn members(&self, cluster: &Cluster) -> Vec<(SocketAddr, u32)> {
+        let found = self.endpoints.iter().filter_map(|at| cluster.endpoints.get(*at));
+        found.map(|endpoint| (endpoint.address, endpoint.weight)).collect()
     }
 
     /// The table over `endpoints` that `balance` asks for.

@@ -96,6 +96,8 @@ pub struct Breaker {
     pub cluster: Counts,
     /// Of each endpoint, in the cluster's order.
     pub endpoints: Box<[Counts]>,
+    /// What each endpoint may have.
+    each: Bounds,
     /// Requests that wait for a connection: in a queue for one of their own, or on one that is
     /// being set up for another request.
     pub pending: Gauge,
@@ -111,10 +113,20 @@ impl Breaker {
         Self {
             cluster: Counts::new(cluster),
             endpoints: (0..endpoints).map(|_| Counts::new(endpoint)).collect(),
+            each: endpoint,
             pending: Gauge::new(Some(pending)),
             queued: AtomicUsize::new(0),
             refused_at: AtomicU64::new(0),
         }
+    }
+
+    /// One with the same bounds, for so many endpoints, that has counted nothing yet.
+    #[must_use]
+    pub fn sized(&self, endpoints: usize) -> Self {
+        let limit = |gauge: &Gauge| Some(gauge.limit);
+        let Counts { connections, requests } = &self.cluster;
+        let bounds = Bounds { connections: limit(connections), requests: limit(requests) };
+        Self::new(bounds, self.pending.limit, self.each, endpoints)
     }
 
     /// Counts a connection; false where there may be no more.
@@ -151,6 +163,14 @@ impl Breaker {
         self.cluster.requests.give(less);
         if let Some(counts) = self.endpoints.get(endpoint) {
             counts.requests.give(less);
+        }
+    }
+
+    /// Counts so many connections more, which were let in before.
+    pub fn add_connections(&self, endpoint: usize, more: usize) {
+        self.cluster.connections.add(more);
+        if let Some(counts) = self.endpoints.get(endpoint) {
+            counts.connections.add(more);
         }
     }
 

@@ -12,6 +12,7 @@
 pub mod audit;
 pub mod balance;
 pub mod breaker;
+mod carry;
 pub mod cli;
 pub mod config;
 pub mod control;

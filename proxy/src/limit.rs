@@ -3,6 +3,7 @@
 mod table;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ impl Rate {
 pub struct Limit {
     rate: Rate,
     /// Of messages that have none of the keys; of all where none are asked for.
-    bucket: AtomicU64,
+    bucket: Arc<AtomicU64>,
     by: Option<By>,
 }
 
@@ -59,15 +60,15 @@ struct By {
     /// The keys as the config writes them.
     names: String,
     slots: Box<[Slot]>,
-    table: Table,
+    table: Arc<Table>,
     /// Of values that found no room in the table.
-    overflow: AtomicU64,
+    overflow: Arc<AtomicU64>,
 }
 
 impl Limit {
     /// One bucket for all messages.
     pub fn new(rate: Rate) -> Self {
-        Self { rate, bucket: AtomicU64::new(0), by: None }
+        Self { rate, bucket: Arc::default(), by: None }
     }
 
     /// A bucket for each value of these keys together, with room for about `values` of
@@ -77,10 +78,19 @@ impl Limit {
         let by = By {
             names: names.join(" and "),
             slots: keys.iter().map(|(_, slot)| *slot).collect(),
-            table: Table::new(values),
-            overflow: AtomicU64::new(0),
+            table: Arc::new(Table::new(values)),
+            overflow: Arc::default(),
         };
         Self { by: Some(by), ..Self::new(rate) }
+    }
+
+    /// Counts on from where `old`, which the config says in the same words, stands.
+    fn carry(&mut self, old: &Self) {
+        self.bucket = old.bucket.clone();
+        if let (Some(new), Some(old)) = (&mut self.by, &old.by) {
+            new.table = old.table.clone();
+            new.overflow = old.overflow.clone();
+        }
     }
 
     /// What it counts apart.
@@ -115,6 +125,14 @@ impl fmt::Display for Limit {
 pub struct Limits(pub Box<[Limit]>);
 
 impl Limits {
+    /// Counts on from where `old`, which the config says in the same words, stands: a
+    /// reload refills no bucket.
+    pub fn carry(&mut self, old: &Self) {
+        for (new, old) in self.0.iter_mut().zip(&old.0) {
+            new.carry(old);
+        }
+    }
+
     /// Takes a token of each limit at `now`, in microseconds; where one has none, those
     /// taken of the others are given back.
     ///

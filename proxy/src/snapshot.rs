@@ -14,6 +14,7 @@ use polyport_router::{Split, Table, hash_key};
 pub use crate::balance::{Balance, Eligibility, Hashing, Place, Set};
 
 use crate::breaker::Breaker;
+use crate::config::Outline;
 use crate::edit::{Edits, Reply};
 use crate::guard::{Access, Guard};
 use crate::health::Health;
@@ -24,19 +25,22 @@ use crate::policy::retry::{Retry, RetryBudget};
 use crate::tls::client::ClientTls;
 use crate::tls::server::ServerTls;
 
-/// Everything a worker needs to know.
+/// Everything a worker needs to know. A config that takes another's place is compiled over
+/// it, so that positions of listeners, clusters, endpoints and sets mean the same in both.
+#[derive(Clone)]
 pub struct Snapshot {
     /// Worker threads; each has its own sockets, pools and counters.
     pub workers: usize,
-    /// In file order.
+    /// In file order, as first seen: over reloads each keeps its position, and those that
+    /// are gone stay as `retired`.
     pub listeners: Vec<Listener>,
-    /// In file order.
+    /// As `listeners`, by name.
     pub clusters: Vec<Cluster>,
-    /// What routes spread messages over: first all endpoints of each cluster, in the
-    /// clusters' order, then those that some labels leave.
+    /// What routes spread messages over: all endpoints of each cluster, and those that some
+    /// labels leave. They keep their positions, too.
     pub sets: Vec<Set>,
     /// The compiled routes.
-    pub routes: Table<Action>,
+    pub routes: Arc<Table<Action>>,
     /// The keys that routes and hashes use.
     pub interest: Interest,
     /// Where the facts that the proxy itself knows go.
@@ -49,19 +53,57 @@ pub struct Snapshot {
     pub buffers: Buffers,
     /// Enabled protocols, compiled for `interest` and `limits`.
     pub protocols: Vec<Enabled>,
+    /// What the config says, to be compared with another.
+    pub outline: Arc<Outline>,
+    /// By route position: a number that stays with the route's name over reloads.
+    pub route_ids: Vec<usize>,
+    /// The numbers of all names that routes ever had.
+    pub known_routes: Arc<RouteNames>,
     /// Where the figures can be asked for, config section `[admin]`.
     pub admin: Option<SocketAddr>,
     /// Who may come where no route says so, and where denials are told.
-    pub access: Access,
+    pub access: Arc<Access>,
 }
 
 impl Snapshot {
+    /// What `Outline` and figures call the route at this position, by number.
+    pub fn route_id(&self, route: usize) -> Option<usize> {
+        self.route_ids.get(route).copied()
+    }
+
     /// Where the route at this position sends to; `None` where it sends nowhere.
     pub fn forward(&self, route: usize) -> Option<&Forward> {
         match self.routes.routes().get(route).map(|route| &route.then) {
             Some(Action::Forward(forward)) => Some(forward),
             _ => None,
         }
+    }
+}
+
+/// Numbers for routes' names, which stay with them over reloads: positions do not.
+#[derive(Debug, Clone, Default)]
+pub struct RouteNames(BTreeMap<String, usize>);
+
+impl RouteNames {
+    /// Names beyond so many share the last number: configs may make them up for ever.
+    pub const MOST: usize = 1 << 16;
+
+    /// Those of before, and these.
+    pub(crate) fn carried<'a>(before: Option<&Self>, names: impl Iterator<Item = &'a str>) -> Self {
+        let mut all = before.cloned().unwrap_or_default();
+        for name in names {
+            let next = all.0.len();
+            if next < Self::MOST && !all.0.contains_key(name) {
+                all.0.insert(name.to_owned(), next);
+            }
+        }
+        all
+    }
+
+    /// The numbers of the routes, by position.
+    pub(crate) fn ids(&self, table: &Table<Action>) -> Vec<usize> {
+        let id = |name: &str| self.0.get(name).copied().unwrap_or(Self::MOST - 1);
+        table.routes().iter().map(|route| id(&route.name)).collect()
     }
 }
 
@@ -105,6 +147,8 @@ pub struct Listener {
     pub tls: Option<Arc<ServerTls>>,
     /// Whether connections begin with a PROXY header.
     pub proxy_protocol: ProxyHeader,
+    /// The config has it no longer: nothing is accepted, and its connections are to go.
+    pub retired: bool,
 }
 
 impl Listener {
@@ -144,8 +188,15 @@ pub enum Fallback {
 pub struct Cluster {
     /// Its name.
     pub name: String,
-    /// In file order.
+    /// In file order, as first seen: over changes each address keeps its position, and those
+    /// that are gone stay as `retired`.
     pub endpoints: Vec<Endpoint>,
+    /// All endpoints that take requests: index into [`Snapshot::sets`].
+    pub set: usize,
+    /// Differs where connections made under an earlier config are of no more use.
+    pub epoch: u32,
+    /// The config has it no longer: no route leads there.
+    pub retired: bool,
     /// How an endpoint is chosen.
     pub balance: Balance,
     /// Which may be chosen.
@@ -196,6 +247,19 @@ pub struct Endpoint {
     pub labels: BTreeMap<String, String>,
     /// Where it stands among its peers.
     pub place: Place,
+    /// Taken out by hand: no new requests go there.
+    pub drained: bool,
+    /// It is gone from its cluster: no new requests go there.
+    pub retired: bool,
+    /// Of all that ever had this position, the how manieth it is.
+    pub tenant: u32,
+}
+
+impl Endpoint {
+    /// Whether new requests may go there, as far as its cluster is concerned.
+    pub fn takes(&self) -> bool {
+        !self.drained && !self.retired
+    }
 }
 
 /// What a route decides.
@@ -284,9 +348,8 @@ impl fmt::Display for RouteTimes {
 pub struct Target {
     /// Index into [`Snapshot::clusters`].
     pub cluster: usize,
-    /// Indices of the endpoints whose labels fit; all of them where none are asked for.
-    pub endpoints: Vec<usize>,
-    /// The same as an index into [`Snapshot::sets`].
+    /// The endpoints whose labels fit, all of them where none are asked for: index into
+    /// [`Snapshot::sets`].
     pub set: usize,
 }
 

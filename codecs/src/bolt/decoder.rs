@@ -36,6 +36,11 @@ impl BoltDecoder {
     pub(super) fn new(plan: Arc<Plan>, side: Side) -> Self {
         Self { plan, side, found: Found::default() }
     }
+
+    /// Goes on by other keys and limits.
+    pub(super) fn retarget(&mut self, plan: Arc<Plan>) {
+        (self.plan, self.found) = (plan, Found::default());
+    }
 }
 
 /// An error that answers its message, if that is a call that waits for a reply.

@@ -27,7 +27,7 @@ mod rewrite;
 
 use std::sync::Arc;
 
-use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side};
+use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side, known};
 use crate::detect::{CERTAIN, Probe};
 use crate::error::DecodeError;
 use crate::frame::{Exchange, Fault, Head, ReplyTo};
@@ -173,6 +173,12 @@ struct Compiled(Arc<decoder::Plan>);
 impl Codec for Compiled {
     fn decoder(&self, side: Side) -> Box<dyn Decoder> {
         Box::new(decoder::BoltDecoder::new(self.0.clone(), side))
+    }
+
+    fn retarget(&self, decoder: &mut dyn Decoder) -> bool {
+        let Some(decoder) = known::<decoder::BoltDecoder>(decoder) else { return false };
+        decoder.retarget(self.0.clone());
+        true
     }
 }
 

@@ -35,6 +35,11 @@ impl DubboDecoder {
     pub(super) fn new(plan: Arc<Plan>, side: Side) -> Self {
         Self { plan, side, body: None }
     }
+
+    /// Goes on by other keys and limits.
+    pub(super) fn retarget(&mut self, plan: Arc<Plan>) {
+        (self.plan, self.body) = (plan, None);
+    }
 }
 
 impl DubboDecoder {

@@ -16,7 +16,7 @@ mod rewrite;
 
 use std::sync::Arc;
 
-use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side};
+use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side, known};
 use crate::detect::{CERTAIN, Probe};
 use crate::error::DecodeError;
 use crate::frame::{Exchange, Fault, Head, ReplyTo};
@@ -160,6 +160,12 @@ struct Compiled(Arc<decoder::Plan>);
 impl Codec for Compiled {
     fn decoder(&self, side: Side) -> Box<dyn Decoder> {
         Box::new(decoder::DubboDecoder::new(self.0.clone(), side))
+    }
+
+    fn retarget(&self, decoder: &mut dyn Decoder) -> bool {
+        let Some(decoder) = known::<decoder::DubboDecoder>(decoder) else { return false };
+        decoder.retarget(self.0.clone());
+        true
     }
 }
 

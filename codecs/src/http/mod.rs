@@ -27,7 +27,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::answer::Answer;
-use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side};
+use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side, known};
 use crate::detect::Probe;
 use crate::error::{DecodeError, ErrorKind};
 use crate::frame::{Exchange, Fault, Head, ReplyTo};
@@ -194,6 +194,12 @@ impl Codec for Compiled {
 
     fn stream_decoder(&self) -> Box<dyn Decoder> {
         Box::new(request::RequestDecoder::new(self.0.clone(), true))
+    }
+
+    fn retarget(&self, decoder: &mut dyn Decoder) -> bool {
+        let Some(decoder) = known::<request::RequestDecoder>(decoder) else { return false };
+        decoder.retarget(self.0.clone());
+        true
     }
 }
 

@@ -124,6 +124,11 @@ impl RequestDecoder {
         Self { plan, finder: Finder::default(), framing: None, stream }
     }
 
+    /// Goes on by other keys and limits.
+    pub(super) fn retarget(&mut self, plan: Arc<Plan>) {
+        self.plan = plan;
+    }
+
     fn head(&mut self, buf: &[u8], found: Found, meta: &mut Metadata) -> Result<Step, DecodeError> {
         let plan = self.plan.clone();
         let head_bytes = buf.get(..found.end).unwrap_or_default();

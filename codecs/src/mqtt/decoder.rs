@@ -61,6 +61,11 @@ impl ClientDecoder {
         Self { plan, session: None, filters: None, scratch: Vec::new() }
     }
 
+    /// Goes on by other keys and limits.
+    pub(super) fn retarget(&mut self, plan: Arc<Plan>) {
+        self.plan = plan;
+    }
+
     fn version(&self) -> Option<Version> {
         self.session.as_ref().map(|session| session.version)
     }
@@ -117,7 +122,7 @@ impl ClientDecoder {
         let mut head = head(Kind::Request, 0, Token { terse: terse(&connect), ..token });
         head.lease = Lease::Session;
         head.patience = u32::from(connect.keep_alive) * 1500;
-        self.session = Some(Session::new(&connect, keys));
+        self.session = Some(Session::new(&connect));
         Ok(head)
     }
 

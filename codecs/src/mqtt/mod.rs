@@ -21,7 +21,7 @@ mod wire;
 
 use std::sync::Arc;
 
-use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side};
+use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side, known};
 use crate::detect::{CERTAIN, Probe};
 use crate::error::DecodeError;
 use crate::frame::{Exchange, Fault, Head, ReplyTo};
@@ -146,6 +146,12 @@ impl Codec for Compiled {
             Side::Request => Box::new(decoder::ClientDecoder::new(self.0.clone())),
             Side::Reply => Box::new(broker::BrokerDecoder::new(self.0.clone())),
         }
+    }
+
+    fn retarget(&self, decoder: &mut dyn Decoder) -> bool {
+        let Some(decoder) = known::<decoder::ClientDecoder>(decoder) else { return false };
+        decoder.retarget(self.0.clone());
+        true
     }
 }
 

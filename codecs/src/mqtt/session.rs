@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::connect::Connect;
-use super::keys::Keys;
 use super::packet::Version;
 use super::wire::{Bad, forbidden, reason};
 
@@ -19,23 +18,20 @@ pub(super) struct Session {
     pub(super) version: Version,
     /// Whether the client takes no packet of the length that a reason may have.
     pub(super) terse: bool,
-    /// Kept where somebody wants them, of every packet.
+    /// Kept even where nobody asks, as another config may: CONNECT is said once.
     pub(super) client_id: Option<Box<[u8]>>,
     pub(super) username: Option<Box<[u8]>>,
     pub(super) aliases: Aliases,
 }
 
 impl Session {
-    pub(super) fn new(connect: &Connect<'_>, keys: &Keys) -> Self {
+    pub(super) fn new(connect: &Connect<'_>) -> Self {
         let id = connect.client_id.bytes;
         Self {
             version: connect.version,
             terse: terse(connect),
-            client_id: (keys.client_id.is_some() && !id.is_empty()).then(|| id.into()),
-            username: connect
-                .username
-                .filter(|_| keys.username.is_some())
-                .map(|username| username.bytes.into()),
+            client_id: (!id.is_empty()).then(|| id.into()),
+            username: connect.username.map(|username| username.bytes.into()),
             aliases: Aliases::default(),
         }
     }

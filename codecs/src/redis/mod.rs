@@ -17,7 +17,7 @@ mod session;
 
 use std::sync::Arc;
 
-use crate::codec::{After, Codec, Decoder, KeySpec, Protocol, Side};
+use crate::codec::{After, Codec, Decoder, KeySpec, Protocol, Side, known};
 use crate::detect::Probe;
 use crate::error::{DecodeError, ErrorKind};
 use crate::frame::{Exchange, Fault, Head, Profile, ReplyTo};
@@ -139,6 +139,12 @@ impl Codec for Compiled {
             Side::Request => Box::new(request::RequestDecoder::new(self.plan.clone())),
             Side::Reply => Box::new(reply::ReplyDecoder::new(self.plan.clone())),
         }
+    }
+
+    fn retarget(&self, decoder: &mut dyn Decoder) -> bool {
+        let Some(decoder) = known::<request::RequestDecoder>(decoder) else { return false };
+        decoder.retarget(self.plan.clone());
+        true
     }
 }
 

@@ -41,6 +41,11 @@ impl RequestDecoder {
         Self { plan, session: Session::default(), db: 0, user: Vec::new(), state }
     }
 
+    /// Goes on by other keys and limits.
+    pub(super) fn retarget(&mut self, plan: Arc<Plan>) {
+        self.plan = plan;
+    }
+
     fn start(
         &mut self,
         buf: &[u8],
@@ -256,11 +261,11 @@ impl RequestDecoder {
                 self.db = 0;
                 self.user.clear();
             }
-            "auth" if self.plan.user.is_some() => {
+            "auth" => {
                 let user = if words.count() > 2 { words.get(1) } else { Some(&b"default"[..]) };
                 self.user = user.unwrap_or_default().to_vec();
             }
-            "hello" if self.plan.user.is_some() => {
+            "hello" => {
                 let at = (1..words.count()).find(|at| {
                     words.get(*at).is_some_and(|word| word.eq_ignore_ascii_case(b"auth"))
                 });

@@ -60,6 +60,11 @@ impl ThriftDecoder {
         Self { plan, side, walk: None, walked: 0, streaming: false, over: false }
     }
 
+    /// Goes on by other keys and limits.
+    pub(super) fn retarget(&mut self, plan: Arc<Plan>) {
+        self.plan = plan;
+    }
+
     fn refuse(
         &self,
         found: Option<&Envelope>,

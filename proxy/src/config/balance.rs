@@ -151,55 +151,67 @@ pub(super) fn place(endpoint: &Reader<'_, '_>, zone: Option<&str>) -> Place {
 
 /// The sets of endpoints that routes need, each once however many routes need it.
 pub(super) struct Sets {
-    pub(super) list: Vec<Set>,
-    known: BTreeMap<(usize, Vec<usize>), usize>,
+    list: Vec<Set>,
 }
 
 impl Sets {
-    /// All endpoints of each cluster.
-    pub(super) fn new(clusters: &[Cluster]) -> Self {
-        let mut sets = Self { list: Vec::new(), known: BTreeMap::new() };
-        for (cluster, settings) in clusters.iter().enumerate() {
-            let endpoints: Vec<usize> = (0..settings.endpoints.len()).collect();
-            sets.known.insert((cluster, endpoints.clone()), cluster);
-            sets.list.push(Set { cluster, endpoints, table: None, fallback: None });
+    /// All endpoints of each cluster, laid over the sets that there were.
+    pub(super) fn new(had: &[Set], clusters: &mut [Cluster]) -> Self {
+        let mut sets = Self { list: had.to_vec() };
+        for set in &mut sets.list {
+            // Whether anybody still needs it, or its table, is to be seen.
+            (set.asked, set.keyed, set.fallback) = (false, false, None);
+        }
+        for (at, cluster) in clusters.iter_mut().enumerate() {
+            cluster.set = sets.find(at, &BTreeMap::new());
         }
         sets
     }
 
-    /// The set of these endpoints. `keyed`: messages with a key of their protocol's own
-    /// may come.
+    fn find(&mut self, cluster: usize, labels: &BTreeMap<String, String>) -> usize {
+        let known = |set: &Set| set.cluster == cluster && set.labels == *labels;
+        self.list.iter().position(known).unwrap_or_else(|| {
+            self.list.push(Set { cluster, labels: labels.clone(), ..Set::default() });
+            self.list.len() - 1
+        })
+    }
+
+    /// The set of the endpoints with these labels. `keyed`: messages with a key of their
+    /// protocol's own may come.
     pub(super) fn of(
         &mut self,
         clusters: &[Cluster],
         cluster: usize,
-        endpoints: &[usize],
+        labels: &BTreeMap<String, String>,
         keyed: bool,
     ) -> usize {
-        let next = self.list.len();
-        let at = *self.known.entry((cluster, endpoints.to_vec())).or_insert(next);
-        let any = clusters.get(cluster).is_some_and(|cluster| cluster.eligibility.any_subset);
-        if at == next {
-            let fallback = any.then_some(cluster);
-            self.list.push(Set { cluster, endpoints: endpoints.to_vec(), table: None, fallback });
-        }
+        let at = self.find(cluster, labels);
+        let settings = clusters.get(cluster);
         // Where the whole cluster is a fallback, it needs a table too.
-        for at in std::iter::once(at).chain(any.then_some(cluster)) {
-            let (Some(set), Some(cluster)) = (self.list.get_mut(at), clusters.get(cluster)) else {
-                continue;
-            };
-            let hashed = match cluster.balance {
-                Balance::Hash(_) => true,
-                Balance::Natural => keyed,
-                _ => false,
-            };
-            let choice = set.endpoints.len() > 1 || set.fallback.is_some();
-            if hashed && choice && set.table.is_none() {
-                let endpoints: Vec<&Endpoint> =
-                    set.endpoints.iter().filter_map(|at| cluster.endpoints.get(*at)).collect();
-                set.table = Some(Set::table(&cluster.balance, &endpoints));
+        let any = settings.filter(|settings| settings.eligibility.any_subset);
+        let any = any.map(|settings| settings.set).filter(|any| *any != at);
+        for at in std::iter::once(at).chain(any) {
+            if let Some(set) = self.list.get_mut(at) {
+                set.asked = true;
+                set.keyed |= keyed;
             }
         }
+        if let Some(set) = self.list.get_mut(at) {
+            set.fallback = any;
+        }
         at
+    }
+
+    /// The sets with their endpoints and tables. `had`: those that there were, and the
+    /// clusters they are of.
+    pub(super) fn finish(mut self, clusters: &[Cluster], had: &[Set], of: &[Cluster]) -> Vec<Set> {
+        for (at, set) in self.list.iter_mut().enumerate() {
+            let before = had.get(at);
+            let before = before.and_then(|before| Some((before, of.get(before.cluster)?)));
+            if let Some(cluster) = clusters.get(set.cluster) {
+                set.fill(cluster, before);
+            }
+        }
+        self.list
     }
 }

@@ -10,19 +10,33 @@ use polyport_codecs::{Interest, Registry};
 use toml::de::DeValue;
 
 use super::balance;
+use super::outline::{Outline, said};
 use super::reader::{Reader, Value};
 use super::retry;
 use super::settings::ClusterDefaults;
 use super::transport;
 use super::{Resolve, health};
+use crate::carry;
 use crate::health::Health;
 use crate::health::outlier::Outliers;
-use crate::snapshot::{Cluster, Endpoint, Place};
+use crate::snapshot::{Cluster, Endpoint, Place, Snapshot};
 
-/// The clusters, and where each stands.
+/// The clusters, and where each stands; those that the config has no longer stand nowhere.
 pub(super) struct Clusters {
     pub(super) list: Vec<Cluster>,
-    pub(super) spans: Vec<Range<usize>>,
+    pub(super) spans: Vec<Option<Range<usize>>>,
+}
+
+impl Clusters {
+    /// The position of the cluster of this name.
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
+        self.list.iter().position(|cluster| cluster.name == name && !cluster.retired)
+    }
+
+    /// The names there are.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.list.iter().filter(|cluster| !cluster.retired).map(|cluster| cluster.name.as_str())
+    }
 }
 
 pub(super) fn read(
@@ -32,8 +46,12 @@ pub(super) fn read(
     resolve: Resolve<'_>,
     defaults: &ClusterDefaults,
     zone: Option<&str>,
+    outline: &mut Outline,
+    before: Option<&Snapshot>,
 ) -> Clusters {
-    let mut clusters = Clusters { list: Vec::new(), spans: Vec::new() };
+    let had = before.map_or(&[][..], |before| &before.clusters);
+    let mut clusters =
+        Clusters { list: had.iter().map(carry::retired).collect(), spans: vec![None; had.len()] };
     for section in root.sections("cluster", "[[cluster]]") {
         section.finish(&[
             "name",
@@ -59,7 +77,7 @@ pub(super) fn read(
             "retry-budget",
         ]);
         let Some((name, span)) = section.required("name", "\"orders\"") else { continue };
-        if clusters.list.iter().any(|had| had.name == name) {
+        if outline.clusters.insert(name.to_owned(), said(&section)).is_some() {
             section.source.error(span.clone(), format!("two clusters are called `{name}`"), None);
         }
         let endpoints = endpoints(&section, resolve, zone);
@@ -74,8 +92,11 @@ pub(super) fn read(
             section.integer(key, 1..=1 << 20).map_or(default, |number| number as usize)
         };
         let duration = |key: &str, default: Duration| section.duration(key).unwrap_or(default);
-        clusters.list.push(Cluster {
+        let cluster = Cluster {
             name: name.to_owned(),
+            set: 0,
+            epoch: 0,
+            retired: false,
             health: endpoints.iter().map(|_| Health::default()).collect(),
             breaker: super::breaker::read(&section, endpoints.len()).map(Arc::new),
             checks: health::checks(&section, registry, http2),
@@ -95,8 +116,28 @@ pub(super) fn read(
             ordered: ordered(&section),
             retry_budget: retry::budget(&section),
             heartbeat: duration("heartbeat", Duration::from_secs(15)),
-        });
-        clusters.spans.push(span);
+        };
+        match had.iter().position(|had| had.name == name) {
+            Some(at) => {
+                let words = |outline: &'_ Outline, key: &str| {
+                    outline.of_cluster(name, key).map(str::to_owned)
+                };
+                let same = |key: &str| {
+                    before.is_some_and(|b| words(&b.outline, key) == words(outline, key))
+                };
+                if let (Some(place), Some(had)) = (clusters.list.get_mut(at), had.get(at)) {
+                    *place = carry::cluster(had, cluster, same);
+                }
+                if let Some(place) = clusters.spans.get_mut(at) {
+                    *place = Some(span);
+                }
+            }
+            None => {
+                let endpoints = carry::endpoints(&[], cluster.endpoints);
+                clusters.list.push(Cluster { endpoints, ..cluster });
+                clusters.spans.push(Some(span));
+            }
+        }
     }
     clusters
 }
@@ -176,6 +217,9 @@ fn endpoint(
                 weight,
                 labels: labels.clone(),
                 place: place.clone(),
+                drained: false,
+                retired: false,
+                tenant: 0,
             })
             .collect(),
         Ok(_) => {

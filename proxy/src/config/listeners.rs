@@ -8,6 +8,7 @@ use polyport_codecs::{Protocol, Registry};
 use toml::de::DeValue;
 
 use super::diagnostic::suggest;
+use super::outline::{Outline, said};
 use super::reader::Reader;
 use super::transport;
 use crate::snapshot::{Fallback, Listener};
@@ -16,6 +17,7 @@ use crate::snapshot::{Fallback, Listener};
 pub(super) fn read(
     root: &mut Reader<'_, '_>,
     registry: &Registry,
+    outline: &mut Outline,
 ) -> (Vec<Listener>, Vec<&'static dyn Protocol>) {
     let enabled: Vec<&'static dyn Protocol> = registry.protocols().to_vec();
     let names: Vec<&str> = enabled.iter().map(|protocol| protocol.name()).collect();
@@ -77,10 +79,12 @@ pub(super) fn read(
             Some((name, span)) => find(name, span).map_or(Fallback::Close, Fallback::Protocol),
         };
         let detectable = protocols.iter().filter_map(|at| enabled.get(*at).copied()).collect();
+        let name = section.string("name");
+        let name = name.map_or_else(|| address.to_string(), |(name, _)| name.to_owned());
+        outline.listeners.insert(name.clone(), said(&section));
         listeners.push(Listener {
-            name: section
-                .string("name")
-                .map_or_else(|| address.to_string(), |(name, _)| name.into()),
+            name,
+            retired: false,
             address,
             protocols,
             detectable,

@@ -16,6 +16,7 @@ mod health;
 mod limits;
 mod listeners;
 mod matchers;
+mod outline;
 mod reader;
 mod retry;
 mod routes;
@@ -24,14 +25,17 @@ mod transport;
 mod values;
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 
 use polyport_codecs::{Interest, KeySpec, Registry};
 use polyport_router::Table;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use outline::{Outline, Said};
 use reader::{Reader, Source};
 
-use crate::snapshot::{Enabled, Facts, Snapshot};
+use crate::carry;
+use crate::snapshot::{Enabled, Facts, RouteNames, Snapshot};
 
 /// Keys that the proxy fills itself, beside those of the codecs.
 pub const FACTS: &[KeySpec] = &[
@@ -80,6 +84,21 @@ pub fn compile_with(
     registry: &Registry,
     resolve: Resolve<'_>,
 ) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
+    compile_over(text, file, registry, resolve, None)
+}
+
+/// As [`compile_with`], for a config that takes the place of `before`: what both have keeps
+/// its positions, its health and its counts. `before` itself is not touched.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_over(
+    text: &str,
+    file: &str,
+    registry: &Registry,
+    resolve: Resolve<'_>,
+    before: Option<&Snapshot>,
+) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
     let source = Source::new(text, file);
     let root = match toml::de::DeTable::parse(text) {
         Ok(root) => root,
@@ -90,6 +109,7 @@ pub fn compile_with(
         }
     };
     let span = root.span();
+    let mut outline = Outline { settings: outline::settings(root.get_ref()), ..Outline::default() };
     let mut root = Reader::new(&source, root.get_ref(), span.clone(), "the config");
 
     let limits = settings::limits(&mut root);
@@ -97,7 +117,7 @@ pub fn compile_with(
     let buffers = settings::buffers(&limits);
     let workers = settings::workers(&mut root);
     let admin = settings::admin(&mut root);
-    let (listeners, enabled) = listeners::read(&mut root, registry);
+    let (listeners, enabled) = listeners::read(&mut root, registry, &mut outline);
     let mut interest = Interest::nothing();
     for key in enabled.iter().filter_map(|protocol| protocol.affinity()) {
         interest.add(key);
@@ -108,10 +128,27 @@ pub fn compile_with(
         }
     }
     let zone = root.string("zone").map(|(zone, _)| zone);
-    let clusters =
-        clusters::read(&mut root, registry, &mut interest, resolve, &request_defaults, zone);
-    let mut sets = balance::Sets::new(&clusters.list);
-    let routes = routes::read(&mut root, registry, &clusters, &mut sets, &mut interest);
+    let mut clusters = clusters::read(
+        &mut root,
+        registry,
+        &mut interest,
+        resolve,
+        &request_defaults,
+        zone,
+        &mut outline,
+        before,
+    );
+    let (had_sets, had_clusters) = before.map_or((&[][..], &[][..]), |b| (&b.sets, &b.clusters));
+    let mut sets = balance::Sets::new(had_sets, &mut clusters.list);
+    let routes = routes::read(
+        &mut root,
+        registry,
+        &clusters,
+        &mut sets,
+        &mut interest,
+        &mut outline,
+        before,
+    );
     root.finish(&[
         "workers", "zone", "listener", "cluster", "route", "defaults", "limits", "admin", "access",
     ]);
@@ -132,8 +169,8 @@ pub fn compile_with(
         source.warn(span.clone(), what, Some("move it up, or narrow the other".into()));
     }
     for (at, cluster) in clusters.list.iter().enumerate() {
-        if !source.failed() && !routes.used.contains(&at) {
-            let span = clusters.spans.get(at).cloned().unwrap_or(0..0);
+        let span = clusters.spans.get(at).cloned().flatten();
+        if let Some(span) = span.filter(|_| !source.failed() && !routes.used.contains(&at)) {
             source.warn(span, format!("no route sends to cluster `{}`", cluster.name), None);
         }
     }
@@ -161,12 +198,17 @@ pub fn compile_with(
             framing: protocol.compile(&limits.codec, &Interest::nothing()),
         })
         .collect();
+    let names = table.routes().iter().map(|route| route.name.as_str());
+    let known_routes = RouteNames::carried(before.map(|before| &*before.known_routes), names);
     let snapshot = Snapshot {
         workers,
-        listeners,
+        listeners: carry::listeners(before.map_or(&[], |before| &before.listeners), listeners),
+        sets: sets.finish(&clusters.list, had_sets, had_clusters),
         clusters: clusters.list,
-        sets: sets.list,
-        routes: table,
+        route_ids: known_routes.ids(&table),
+        known_routes: Arc::new(known_routes),
+        outline: Arc::new(outline),
+        routes: Arc::new(table),
         interest,
         facts,
         limits: limits.codec,
@@ -174,7 +216,7 @@ pub fn compile_with(
         buffers,
         protocols,
         admin,
-        access,
+        access: Arc::new(access),
     };
     Ok((snapshot, source.finish()))
 }

@@ -13,10 +13,12 @@ use super::clusters::Clusters;
 use super::diagnostic::suggest;
 use super::edits::Context;
 use super::matchers::{known_key, predicates};
+use super::outline::{Outline, said};
 use super::reader::{Reader, Value};
 use super::retry;
 use crate::edit::Edits;
-use crate::snapshot::{Action, Forward, RouteTimes, Target};
+use crate::limit::Limits;
+use crate::snapshot::{Action, Endpoint, Forward, RouteTimes, Snapshot, Target};
 
 /// The routes, where each stands, and the clusters that some route sends to.
 pub(super) struct Routes {
@@ -33,10 +35,15 @@ pub(super) fn read(
     clusters: &Clusters,
     sets: &mut Sets,
     interest: &mut Interest,
+    outline: &mut Outline,
+    before: Option<&Snapshot>,
 ) -> Routes {
     let mut all =
         Routes { routes: Vec::new(), spans: Vec::new(), used: BTreeSet::new(), silent: Vec::new() };
     let mut names = BTreeSet::new();
+    let had: BTreeMap<&str, &Action> = before.map_or_else(BTreeMap::new, |before| {
+        before.routes.routes().iter().map(|had| (had.name.as_str(), &had.then)).collect()
+    });
     for section in root.sections("route", "[[route]]") {
         section.finish(&[
             "name",
@@ -66,6 +73,10 @@ pub(super) fn read(
         {
             section.source.error(span.clone(), format!("two routes are called `{name}`"), None);
         }
+        let called =
+            name.as_ref().map_or_else(|| format!("route {}", all.routes.len() + 1), |n| n.0.into());
+        outline.order.push(called.clone());
+        outline.routes.insert(called.clone(), said(&section));
         let when = section
             .section("match", "match")
             .map(|section| predicates(&section, registry, interest))
@@ -83,9 +94,7 @@ pub(super) fn read(
             }
             let Some(reply) = reply else { continue };
             useless(&section, "a route that answers itself");
-            let name =
-                name.map_or_else(|| format!("route {}", all.routes.len() + 1), |n| n.0.into());
-            all.routes.push(Route { name, when, then: Action::Respond(Arc::new(reply)) });
+            all.routes.push(Route { name: called, when, then: Action::Respond(Arc::new(reply)) });
             all.spans.push(span);
             all.silent.push(section.boolean("audit") == Some(false));
             continue;
@@ -107,20 +116,24 @@ pub(super) fn read(
                 None
             }
             (Some(value), false) => {
-                forward(&section, value, registry, clusters, sets, interest, &mut all.used).map(
-                    |mut forward| {
+                let same = before.is_some_and(|before| {
+                    before.outline.of_route(&called, "limit") == outline.of_route(&called, "limit")
+                });
+                let limits = had.get(called.as_str()).filter(|_| same).and_then(|had| match had {
+                    Action::Forward(forward) => Some(&forward.guard.as_ref()?.limits),
+                    _ => None,
+                });
+                forward(&section, value, registry, clusters, sets, interest, &mut all.used, limits)
+                    .map(|mut forward| {
                         if edits != Edits::default() {
                             forward.edits = Some(Arc::new(edits));
                         }
                         Action::Forward(forward)
-                    },
-                )
+                    })
             }
         };
         if let Some(then) = then {
-            let name =
-                name.map_or_else(|| format!("route {}", all.routes.len() + 1), |n| n.0.into());
-            all.routes.push(Route { name, when, then });
+            all.routes.push(Route { name: called, when, then });
             all.spans.push(span);
             all.silent.push(section.boolean("audit") == Some(false));
         }
@@ -152,6 +165,7 @@ fn useless(section: &Reader<'_, '_>, what: &str) {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "all that a config has, for one of its lines")]
 fn forward(
     section: &Reader<'_, '_>,
     to: &Value<'_>,
@@ -160,6 +174,7 @@ fn forward(
     sets: &mut Sets,
     interest: &mut Interest,
     used: &mut BTreeSet<usize>,
+    limits: Option<&Limits>,
 ) -> Option<Forward> {
     let one = [to];
     let arms: Vec<&Value<'_>> = match to.get_ref() {
@@ -188,7 +203,12 @@ fn forward(
         known_key(section.source, registry, None, key, span).then(|| interest.add(key))
     });
     let timeout = section.duration("timeout");
-    let guard = super::access::guard(section, registry, interest).map(Arc::new);
+    let guard = super::access::guard(section, registry, interest).map(|mut guard| {
+        if let Some(had) = limits {
+            guard.limits.carry(had);
+        }
+        Arc::new(guard)
+    });
     let retry = retry::retry(section, registry).map(Arc::new);
     let mirror = retry::mirror(section, clusters, sets, keyed).map(Arc::new);
     if let Some(mirror) = &mirror {
@@ -213,7 +233,7 @@ pub(super) fn arm(
     keys: &[&str],
 ) -> Option<(u32, Target)> {
     let mut weight = 1;
-    let mut labels: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut labels: BTreeMap<String, String> = BTreeMap::new();
     let mut labels_span = value.span();
     let (name, span) = match value.get_ref() {
         DeValue::String(name) => (name.as_ref(), value.span()),
@@ -226,7 +246,7 @@ pub(super) fn arm(
                 for (key, _, value) in wanted.entries() {
                     match value.get_ref() {
                         DeValue::String(text) => {
-                            labels.insert(key, text.as_ref());
+                            labels.insert(key.to_owned(), text.to_string());
                         }
                         _ => wanted.wrong(value, "a string"),
                     }
@@ -239,8 +259,8 @@ pub(super) fn arm(
             return None;
         }
     };
-    let Some(cluster) = clusters.list.iter().position(|cluster| cluster.name == name) else {
-        let names = clusters.list.iter().map(|cluster| cluster.name.as_str());
+    let Some(cluster) = clusters.find(name) else {
+        let names = clusters.names();
         let help = suggest(name, names.clone()).or_else(|| {
             let names: Vec<&str> = names.collect();
             Some(if names.is_empty() {
@@ -253,20 +273,15 @@ pub(super) fn arm(
         return None;
     };
     let settings = clusters.list.get(cluster)?;
-    let fits = |at: &usize| {
-        settings.endpoints.get(*at).is_some_and(|endpoint| {
-            let has = |(key, want): (&&str, &&str)| {
-                endpoint.labels.get(*key).is_some_and(|have| have == want)
-            };
-            labels.iter().all(has)
-        })
+    let fits = |endpoint: &Endpoint| {
+        !endpoint.retired && labels.iter().all(|(key, want)| endpoint.labels.get(key) == Some(want))
     };
-    let endpoints: Vec<usize> = (0..settings.endpoints.len()).filter(fits).collect();
-    if endpoints.is_empty() && !settings.endpoints.is_empty() {
+    let any = settings.endpoints.iter().any(|endpoint| !endpoint.retired);
+    if any && !settings.endpoints.iter().any(fits) {
         let message = format!("no endpoint of `{name}` has these labels");
         section.source.error(labels_span, message, None);
         return None;
     }
-    let set = sets.of(&clusters.list, cluster, &endpoints, keyed);
-    Some((weight, Target { cluster, endpoints, set }))
+    let set = sets.of(&clusters.list, cluster, &labels, keyed);
+    Some((weight, Target { cluster, set }))
 }

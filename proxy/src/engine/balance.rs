@@ -14,7 +14,7 @@ use super::observe::Seen;
 use super::pool::EndpointState;
 use super::state::UpId;
 use crate::balance::Set;
-use crate::snapshot::{Balance, Cluster, Target};
+use crate::snapshot::{Balance, Cluster, Snapshot, Target};
 
 /// What one that fails a request is taken to need for it, µs, at least: an endpoint that
 /// is quick to refuse must not look like a quick one.
@@ -38,6 +38,15 @@ pub(super) struct Chooser {
 }
 
 impl Chooser {
+    /// Another config holds. `same`: the same endpoints are chosen among, in the same way.
+    pub(super) fn renew(&mut self, same: bool) {
+        if same {
+            self.looked = self.looked.min(1);
+        } else {
+            *self = Self::default();
+        }
+    }
+
     /// Looks whether anything has changed, not too often, and works out who is eligible.
     fn look(
         &mut self,
@@ -96,7 +105,7 @@ fn member(cluster: &Cluster, states: &[EndpointState], at: usize, now: u64) -> M
 }
 
 impl Engine {
-    /// The endpoint of `target` for this message; another than those in `avoid`, where
+    /// The endpoint of `target` for this message, seen under this config; another than those in `avoid`, where
     /// there is one.
     ///
     /// # Errors
@@ -104,15 +113,16 @@ impl Engine {
     pub(super) fn choose_endpoint(
         &mut self,
         target: &Target,
-        view: &View<'_>,
+        view: (&Snapshot, &View<'_>),
         protocol: Option<usize>,
         avoid: &[usize],
     ) -> Result<usize, Fault> {
-        let snapshot = self.snapshot.clone();
-        let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
-        let enabled = protocol.and_then(|at| snapshot.protocols.get(at));
+        let (config, view) = view;
+        let cluster = config.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
+        let enabled = protocol.and_then(|at| config.protocols.get(at));
         let natural = enabled.and_then(|enabled| enabled.affinity);
         let hash = cluster.balance.value(natural, view).map(hash_key);
+        let snapshot = self.snapshot.clone();
         let set = snapshot.sets.get(target.set).ok_or(Fault::NoHealthyEndpoint)?;
         if let Some(fallback) = set.fallback {
             self.look_at(target.set);
@@ -138,15 +148,15 @@ impl Engine {
     ) -> Option<usize> {
         let snapshot = self.snapshot.clone();
         let most = snapshot.clusters.get(cluster)?.max_connections;
-        // The sets of all endpoints of each cluster come first.
-        let first = self.choose_of(cluster, None, &[but])?;
+        let set = snapshot.clusters.get(cluster)?.set;
+        let first = self.choose_of(set, None, &[but])?;
         let states = self.endpoints.get(cluster)?;
         let takes = |at: &usize| {
             let state = states.get(*at).filter(|_| *at != but);
             state.is_some_and(|s| s.resting_until <= self.now && s.connections < most)
                 && self.may_move(cluster, *at, waiting)
         };
-        let eligible = self.choosers.get(cluster)?.eligible.members();
+        let eligible = self.choosers.get(set)?.eligible.members();
         Some(first).into_iter().chain(eligible).find(takes)
     }
 

@@ -8,6 +8,7 @@ use polyport_router::Route;
 use rand::Rng;
 
 use super::guard::{Denied, Stop};
+use super::patience::times_of;
 use super::pool::Wanted;
 use super::state::{DownId, DownState, UpId, UpMode};
 use super::{Engine, Tapped};
@@ -71,7 +72,7 @@ impl Engine {
         lease: Lease,
         protocol: usize,
     ) -> Result<Chosen, Nowhere> {
-        let snapshot = self.snapshot.clone();
+        let snapshot = self.config_of_down(id);
         let Some(down) = self.downs.get_mut(id) else { return Err(Fault::ShuttingDown.into()) };
         let profile = down.profile;
         let Some(metadata) = down.metadata.take() else {
@@ -211,7 +212,10 @@ impl Engine {
         let target = forward.targets.get(arm).ok_or(Fault::NoHealthyEndpoint)?;
         let endpoint = match waited {
             Some((_, endpoint)) => endpoint,
-            None => self.choose_endpoint(target, view, wanted.protocol, &[])?,
+            None => {
+                let config = self.config_of_down(id);
+                self.choose_endpoint(target, (&config, view), wanted.protocol, &[])?
+            }
         };
         if let Some(cluster) = snapshot.clusters.get(target.cluster) {
             let address: Option<SocketAddr> =
@@ -266,7 +270,7 @@ impl Engine {
 
     /// Joins an unrecognised connection to an upstream by the route for it.
     pub(super) fn join_opaque(&mut self, id: DownId) -> bool {
-        let snapshot = self.snapshot.clone();
+        let snapshot = self.config_of_down(id);
         let Some(down) = self.downs.get_mut(id) else { return false };
         let Some(mut metadata) = down.metadata.take() else { return false };
         if let Some(slot) = snapshot.facts.protocol {
@@ -327,7 +331,7 @@ impl Engine {
                     down.fate = None;
                 }
                 self.pace_session(id, up, pace);
-                let times = found.map(|(route, _)| self.times_of(route));
+                let times = found.map(|(route, _)| times_of(&snapshot, route));
                 self.begin_session(id, times.unwrap_or_default());
                 true
             }

@@ -48,7 +48,7 @@ impl Engine {
     }
 
     fn forward(&mut self, id: DownId, head: &Head, message: &[u8], buf: &[u8]) -> Passed {
-        let snapshot = self.snapshot.clone();
+        let snapshot = self.config_of_down(id);
         let drained_off = self.is_drained_off(id);
         let Some(down) = self.downs.get_mut(id) else { return NOWHERE };
         let Some(protocol) = down.protocol else { return NOWHERE };
@@ -162,7 +162,7 @@ impl Engine {
             self.turn_away(id, protocol, head, message, fault);
             return NOWHERE;
         }
-        let times = self.times_of(route);
+        let times = patience::times_of(&snapshot, route);
         self.counters.requests += 1;
         if pace > 0 {
             self.set_pace(ConnId::Up(up), pace);
@@ -204,6 +204,7 @@ impl Engine {
             pace,
             edits: edits.1,
             note,
+            generation: down.generation,
             route,
             arm,
             ..Flight::begun(head, id, protocol, plain_body)

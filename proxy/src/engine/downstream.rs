@@ -56,7 +56,7 @@ impl Engine {
 
     fn admit(&mut self, listener: usize, peer: Rc<Peer>, stream: bool) -> Option<DownId> {
         let snapshot = self.snapshot.clone();
-        let settings = snapshot.listeners.get(listener)?;
+        let settings = snapshot.listeners.get(listener).filter(|known| stream || !known.retired)?;
         let closed = self.draining && self.heir.is_none();
         if (closed && !stream) || self.downs.len() >= snapshot.buffers.connections {
             return None;
@@ -69,6 +69,7 @@ impl Engine {
         peer.keep(&snapshot.facts, &mut metadata);
         let id = self.downs.insert(Box::new(Downstream {
             listener,
+            generation: self.generation,
             peer,
             protocol: None,
             decoder: None,
@@ -202,6 +203,10 @@ impl Engine {
                     return buf.len();
                 }
                 DownState::Detecting => {
+                    if down.generation != self.generation {
+                        self.refresh(id);
+                        continue;
+                    }
                     if rest.is_empty()
                         || rest.len() < down.need
                         || self.holds_back(id, rest.len())
@@ -245,6 +250,11 @@ impl Engine {
                 DownState::Idle => {
                     if self.holds_back(id, rest.len()) {
                         return at;
+                    }
+                    let Some(down) = self.downs.get(id) else { return at };
+                    if down.generation != self.generation && down.parked_head.is_none() {
+                        self.refresh(id);
+                        continue;
                     }
                     let leaves = self.is_drained_off(id);
                     if rest.is_empty() {

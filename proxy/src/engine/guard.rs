@@ -164,7 +164,7 @@ impl Engine {
     /// Whether a message on a connection held for its client may pass: its route was
     /// chosen by the message that took the connection, but the rules are the same.
     pub(super) fn permit_held(&mut self, id: DownId, buf: &[u8]) -> Result<(), Fault> {
-        let snapshot = self.snapshot.clone();
+        let snapshot = self.config_of_down(id);
         if !snapshot.access.strict {
             return Ok(());
         }
@@ -200,7 +200,7 @@ impl Engine {
         why: Denied,
         view: &View<'_>,
     ) {
-        let snapshot = self.snapshot.clone();
+        let snapshot = self.config_of_down(id);
         if route.is_some_and(|(at, _)| snapshot.access.silent.get(at).copied().unwrap_or(false)) {
             return;
         }

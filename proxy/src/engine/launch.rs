@@ -81,7 +81,8 @@ impl Kept {
 impl Engine {
     /// Gives a kept request to a connection.
     pub(super) fn launch(&mut self, id: FlightId) {
-        let snapshot = self.snapshot.clone();
+        let Some(flight) = self.flights.get(id) else { return };
+        let snapshot = self.config_of(flight.generation);
         let Some(flight) = self.flights.get_mut(id) else { return };
         if !flight.mirror && self.downs.get(flight.down).is_none() {
             self.forget_flight(id);
@@ -161,7 +162,12 @@ impl Engine {
         let protocol = flight.protocol;
         if snapshot.sets.get(target.set).is_none_or(|set| set.table.is_none()) {
             let empty = std::mem::take(&mut self.no_metadata);
-            let found = self.choose_endpoint(target, &empty.view(b""), Some(protocol), &kept.tried);
+            let found = self.choose_endpoint(
+                target,
+                (&snapshot, &empty.view(b"")),
+                Some(protocol),
+                &kept.tried,
+            );
             self.no_metadata = empty;
             return found;
         }
@@ -178,7 +184,8 @@ impl Engine {
         if !matches!(decoder.decode(&kept.bytes, &mut metadata), Ok(Step::Head(_))) {
             metadata.clear();
         }
-        self.choose_endpoint(target, &metadata.view(&kept.bytes), Some(protocol), &kept.tried)
+        let view = metadata.view(&kept.bytes);
+        self.choose_endpoint(target, (&snapshot, &view), Some(protocol), &kept.tried)
     }
 
     fn write_kept(&mut self, id: FlightId, up: UpId, kept: &Kept) -> Result<(), Fault> {
@@ -187,6 +194,8 @@ impl Engine {
             self.unlease(up);
             return Err(fault);
         }
+        let generation = self.flights.get(id).ok_or(Fault::ShuttingDown)?.generation;
+        let config = self.config_of(generation);
         let flight = self.flights.get_mut(id).ok_or(Fault::ShuttingDown)?;
         let upstream = self.ups.get_mut(up).ok_or(Fault::UpstreamReset)?;
         let enabled = snapshot.protocols.get(flight.protocol).ok_or(Fault::ShuttingDown)?;
@@ -201,7 +210,7 @@ impl Engine {
             ..Hop::neutral(Side::Request)
         };
         let (head, body) = kept.bytes.split_at(kept.head.len.min(kept.bytes.len()));
-        let asked = snapshot.forward(flight.route).and_then(|forward| forward.edits.as_ref());
+        let asked = config.forward(flight.route).and_then(|forward| forward.edits.as_ref());
         let asked = asked.map_or(&[][..], |edits| &edits.request);
         if upstream.in_flight == 0 {
             upstream.unwritten = upstream.out.is_empty();

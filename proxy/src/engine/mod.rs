@@ -36,6 +36,7 @@ mod peer;
 mod pending;
 mod pool;
 mod postpone;
+mod reload;
 mod retry;
 mod session;
 pub mod slab;
@@ -126,8 +127,11 @@ pub type Tap = Arc<dyn Fn(&Tapped<'_>) + Send + Sync>;
 /// All exchanges of one worker.
 pub struct Engine {
     /// Counted per worker, so that looking things up while `self` changes costs no atomic.
-    #[expect(clippy::redundant_allocation, reason = "the inner count is shared by threads")]
-    snapshot: Rc<Arc<Snapshot>>,
+    snapshot: reload::Config,
+    /// How often another config took the place of the one before.
+    generation: u32,
+    /// Earlier configs that something in flight belongs to, by generation.
+    past: Vec<(u32, reload::Config)>,
     /// ms.
     now: u64,
     /// µs, for what is too short for ms.
@@ -220,6 +224,8 @@ impl Engine {
             counters: Counters::default(),
             tap,
             snapshot: Rc::new(snapshot),
+            generation: 0,
+            past: Vec::new(),
         }
     }
 

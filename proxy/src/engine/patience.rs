@@ -7,7 +7,7 @@ use polyport_codecs::{Body, Head};
 
 use super::Engine;
 use super::state::{DownId, Downstream, UpId};
-use crate::snapshot::{Action as RouteAction, RouteTimes};
+use crate::snapshot::{RouteTimes, Snapshot};
 
 /// A client that waits for less than this (ms) says with its patience nothing of the endpoint.
 pub(super) const SILENCE: u64 = 1_000;
@@ -49,19 +49,16 @@ pub(super) fn told(head: &Head, limit: u64, now: u64, request: u64) -> Option<u3
     u32::try_from(left).ok().filter(|left| *left < head.timeout)
 }
 
+/// The times that a route gives.
+pub(super) fn times_of(config: &Snapshot, route: usize) -> RouteTimes {
+    config.forward(route).map_or_else(RouteTimes::default, |forward| forward.times)
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Engine {
-    /// The times that a route gives.
-    pub(super) fn times_of(&self, route: usize) -> RouteTimes {
-        match self.snapshot.routes.routes().get(route).map(|route| &route.then) {
-            Some(RouteAction::Forward(forward)) => forward.times,
-            _ => RouteTimes::default(),
-        }
-    }
-
     /// A session begins: how long may it last?
     pub(super) fn begin_session(&mut self, id: DownId, times: RouteTimes) {
         let longest = times.or(&self.snapshot.timeouts).session;

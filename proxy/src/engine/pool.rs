@@ -127,7 +127,7 @@ impl Engine {
     ) -> Result<UpId, Fault> {
         let snapshot = self.snapshot.clone();
         let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
-        let any_endpoint = target.endpoints.len() == cluster.endpoints.len()
+        let any_endpoint = target.set == cluster.set
             && !matches!(cluster.balance, Balance::Hash(_))
             && wanted.lease != Lease::Session;
         self.may_ask(target.cluster, endpoint)?;

@@ -40,7 +40,7 @@ impl Engine {
         chosen: Chosen,
     ) -> Passed {
         const NOWHERE: Passed = Passed::On { to: None, flight: None };
-        let snapshot = self.snapshot.clone();
+        let snapshot = self.config_of_down(id);
         let Chosen { lease, route, arm, timeout, edits, .. } = chosen;
         let (Some(down), Some(enabled)) =
             (self.downs.get_mut(id), snapshot.protocols.get(protocol))
@@ -79,6 +79,7 @@ impl Engine {
             lease,
             edits: edits.1,
             note,
+            generation: down.generation,
             route,
             arm,
             ..Flight::begun(head, id, protocol, plain_body)

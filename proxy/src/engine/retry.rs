@@ -16,7 +16,8 @@ impl Engine {
     /// Keeps what it takes to send a request again, or to copy it, where its route
     /// asks for that. `edits`: the values of the route's changes to it.
     pub(super) fn keep(&mut self, id: FlightId, head: &Head, message: &[u8], edits: Vec<u8>) {
-        let snapshot = self.snapshot.clone();
+        let Some(flight) = self.flights.get(id) else { return };
+        let snapshot = self.config_of(flight.generation);
         let Some(flight) = self.flights.get_mut(id) else { return };
         let Some(forward) = snapshot.forward(flight.route) else {
             return self.spares.give(edits);
@@ -135,7 +136,8 @@ impl Engine {
     /// Tries a request again, now or later, where its route wants that and it is safe.
     /// False: it has to end. `endpoint`: who let it down.
     pub(super) fn again(&mut self, id: FlightId, ended: Ended, endpoint: usize) -> bool {
-        let snapshot = self.snapshot.clone();
+        let Some(flight) = self.flights.get(id) else { return false };
+        let snapshot = self.config_of(flight.generation);
         let Some(flight) = self.flights.get_mut(id) else { return false };
         let Some(kept) = flight.kept.as_mut().filter(|kept| kept.retry) else { return false };
         if flight.replying || self.downs.get(flight.down).is_none() {

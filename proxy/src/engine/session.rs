@@ -52,6 +52,7 @@ impl Engine {
         if rest.is_empty() {
             return None;
         }
+        self.refresh(id);
         let head = match self.downs.get_mut(id)?.parked_head.take() {
             Some(head) => head,
             None => match self.step(id, rest)? {
@@ -117,7 +118,7 @@ impl Engine {
         message: &[u8],
         changed: &mut Vec<u8>,
     ) -> Result<(), Stop> {
-        let snapshot = self.snapshot.clone();
+        let snapshot = self.config_of_down(id);
         let gone = || Stop::Refused(Fault::ShuttingDown);
         let (mut first, mut pace) = (true, 0);
         loop {

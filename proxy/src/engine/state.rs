@@ -104,6 +104,9 @@ pub struct Dialogue {
 pub struct Downstream {
     /// Index into the snapshot's listeners.
     pub listener: usize,
+    /// The engine's, when its latest message began: what its metadata, its decoder and the
+    /// routes for that message belong to.
+    pub generation: u32,
     /// The client.
     pub peer: Rc<Peer>,
     /// What it speaks; unknown while detecting, and for opaque TCP.
@@ -361,7 +364,9 @@ pub struct Flight {
     pub edits: Vec<u8>,
     /// What the codec wants to be told again for a local reply.
     pub note: Vec<u8>,
-    /// The route's position.
+    /// The engine's, when its message began.
+    pub generation: u32,
+    /// The route's position, in the config of that generation.
     pub route: usize,
     /// Which of the route's targets it goes to.
     pub arm: usize,
@@ -400,6 +405,7 @@ impl Flight {
             copy: Vec::new(),
             edits: Vec::new(),
             note: Vec::new(),
+            generation: 0,
             route: usize::MAX,
             arm: 0,
             kept: None,

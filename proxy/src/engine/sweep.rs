@@ -221,6 +221,7 @@ impl Engine {
         }
         let beat = if self.ups.is_empty() { u64::MAX } else { self.now + 5_000 };
         self.look_by(earliest.max(self.now + CONN_GRAIN).min(beat));
+        self.forget_past();
         for (id, what) in due {
             match what {
                 UpDue::Refused => {

@@ -4,6 +4,7 @@ use polyport_codecs::{Body, Exchange, Fault, Head, Hop, Kind, Lease, Outcome, Si
 
 use super::finish::{lane_at, lane_buffer};
 use super::observe::Seen;
+use super::patience::times_of;
 use super::pool::Party;
 use super::state::{ConnId, DownState, Expected, FlightId, Lane, UpId, UpMode, UpPhase, UpState};
 use super::{Action, Engine, Net};
@@ -285,8 +286,10 @@ impl Engine {
             flight.last = true;
         }
         let (down_id, lane, route) = (flight.down, flight.lane, flight.route);
+        let generation = flight.generation;
         // An interim reply leaves them for the final one.
         let rendered = if interim { Vec::new() } else { std::mem::take(&mut flight.edits) };
+        let config = self.config_of(generation);
         if let Some(down) = self.downs.get_mut(down_id) {
             if !replying_whole && !interim && exchange == Exchange::Correlated {
                 // It holds the wire until it is over.
@@ -295,7 +298,7 @@ impl Engine {
                 }
             }
             let (buffer, on_wire) = lane_buffer(down, lane, to, &mut self.spares);
-            let forward = snapshot.forward(route).filter(|_| !interim);
+            let forward = config.forward(route).filter(|_| !interim);
             let edits = forward.and_then(|forward| forward.edits.as_ref());
             let edits = edits.map_or(&[][..], |edits| &edits.response);
             let start = buffer.len();
@@ -339,7 +342,8 @@ impl Engine {
     /// The reply turns its exchange into a session (HTTP 101, CONNECT).
     fn become_session(&mut self, up: UpId, flight: FlightId) {
         let Some(flight) = self.forget_flight(flight) else { return };
-        self.begin_session(flight.down, self.times_of(flight.route));
+        let times = times_of(&self.config_of(flight.generation), flight.route);
+        self.begin_session(flight.down, times);
         if flight.mirror {
             // Nobody is there to join.
         } else if self.downs.get(flight.down).is_some() {

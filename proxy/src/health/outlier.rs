@@ -76,6 +76,20 @@ struct Tally {
     out: AtomicBool,
 }
 
+impl Tally {
+    fn take_over(&self, old: &Self) {
+        let short = [(&self.consecutive, &old.consecutive), (&self.ejections, &old.ejections)];
+        for (new, old) in short {
+            new.store(old.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        let long = [(&self.good, &old.good), (&self.bad, &old.bad), (&self.latency, &old.latency)];
+        for (new, old) in long {
+            new.store(old.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.out.store(old.out.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
 /// A cluster's outlier detection.
 #[derive(Debug)]
 pub struct Outliers {
@@ -125,6 +139,22 @@ impl Outliers {
             tallies: (0..endpoints).map(|_| Tally::default()).collect(),
             busy: AtomicBool::new(false),
         }
+    }
+
+    /// The same for `rules` and so many endpoints, of which the first are those there were.
+    #[must_use]
+    pub fn carried(&self, rules: Rules, endpoints: usize) -> Self {
+        let after = Self::new(rules, endpoints);
+        after.until.store(self.until.load(Ordering::Relaxed), Ordering::Relaxed);
+        for (new, old) in after.tallies.iter().zip(&self.tallies) {
+            new.take_over(old);
+        }
+        after
+    }
+
+    /// Its rules.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// Takes note of a request at `now` (ms), and ejects where that is due. `health` is of
@@ -282,8 +312,9 @@ impl Outliers {
 
     fn try_eject(&self, endpoint: usize, now: u64, health: &[Health]) -> Option<u64> {
         let (tally, own) = (self.tallies.get(endpoint)?, health.get(endpoint)?);
-        let out = health.iter().filter(|one| one.ejected(now)).count();
-        let room = (health.len() * self.rules.cap as usize / 100).max(1);
+        let out = health.iter().filter(|one| one.ejected(now) && !one.is_away()).count();
+        let members = health.iter().filter(|one| !one.is_away()).count();
+        let room = (members * self.rules.cap as usize / 100).max(1);
         let others = health.iter().enumerate();
         let left = others.filter(|(at, one)| *at != endpoint && one.usable(now)).count();
         if own.ejected(now) || out >= room || left == 0 {

@@ -41,6 +41,10 @@ pub(super) fn bind_all(
     let mut addresses = Vec::new();
     let mut all: Vec<Own> = (0..workers).map(|_| Own::new()).collect();
     for (at, listener) in snapshot.listeners.iter().enumerate() {
+        if listener.retired {
+            addresses.push(listener.address);
+            continue;
+        }
         let failed = |address| {
             move |source| StartError::Listen { name: listener.name.clone(), address, source }
         };

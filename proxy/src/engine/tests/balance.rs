@@ -27,16 +27,17 @@ pub(super) fn config(count: usize, balance: Balance) -> Snapshot {
     let all_of_them: Vec<usize> = (0..count).collect();
     let cluster = &all.clusters[0];
     let members: Vec<&Endpoint> = cluster.endpoints.iter().collect();
-    let table = Some(Set::table(&cluster.balance, &members));
-    all.sets = vec![Set { cluster: 0, endpoints: all_of_them.clone(), table, fallback: None }];
+    let table = Some(Arc::new(Set::table(&cluster.balance, &members)));
+    all.sets = vec![Set { cluster: 0, endpoints: all_of_them, table, ..Set::default() }];
     if let Action::Forward(forward) = &all.routes.routes()[0].then {
         let mut forward = forward.clone();
-        forward.targets = vec![Target { cluster: 0, endpoints: all_of_them, set: 0 }];
+        forward.targets = vec![Target { cluster: 0, set: 0 }];
         all.routes = polyport_router::Table::compile(vec![polyport_router::Route {
             name: "all".into(),
             when: vec![],
             then: Action::Forward(forward),
-        }]);
+        }])
+        .into();
     }
     all
 }
@@ -53,9 +54,7 @@ impl Asked {
     fn new(snapshot: Snapshot) -> Self {
         let health = snapshot.clusters[0].health.clone();
         let sets = snapshot.sets.iter().enumerate();
-        let targets = sets
-            .map(|(set, of)| Target { cluster: 0, endpoints: of.endpoints.clone(), set })
-            .collect();
+        let targets = sets.map(|(set, _)| Target { cluster: 0, set }).collect();
         let metadata = Metadata::new(&Interest::of(["key"]));
         let mut engine = Engine::new(Arc::new(snapshot), 1, None);
         engine.tick(1_000_000);
@@ -64,7 +63,8 @@ impl Asked {
 
     fn of(&mut self, set: usize, avoid: &[usize]) -> Result<usize, Fault> {
         let view = self.metadata.view(b"");
-        self.engine.choose_endpoint(&self.targets[set], &view, Some(0), avoid)
+        let config = self.engine.snapshot.clone();
+        self.engine.choose_endpoint(&self.targets[set], (&config, &view), Some(0), avoid)
     }
 
     fn keyed(&mut self, key: &str, avoid: &[usize]) -> Result<usize, Fault> {
@@ -75,7 +75,7 @@ impl Asked {
     }
 
     fn counts(&mut self, choices: usize) -> Vec<usize> {
-        let mut counts = vec![0; self.targets[0].endpoints.len()];
+        let mut counts = vec![0; self.health.len()];
         for _ in 0..choices {
             counts[self.of(0, &[]).expect("an endpoint")] += 1;
         }
@@ -214,7 +214,13 @@ fn a_set_without_usable_endpoints_falls_back_where_it_may() {
         let members: Vec<&Endpoint> = all.clusters[0].endpoints[2..].iter().collect();
         let own = Set::table(&all.clusters[0].balance, &members);
         assert!(table.is_some());
-        all.sets.push(Set { cluster: 0, endpoints, table: Some(own), fallback });
+        all.sets.push(Set {
+            cluster: 0,
+            endpoints,
+            table: Some(Arc::new(own)),
+            fallback,
+            ..Set::default()
+        });
         Asked::new(all)
     };
     let (mut alone, mut falls) = (subset(None), subset(Some(0)));
@@ -310,7 +316,7 @@ fn what_is_foretold_of_a_key_is_what_becomes_of_it_while_all_are_well() {
             }
             all.clusters[0].eligibility.rules.zoned = layout == 3;
             let members: Vec<&Endpoint> = all.clusters[0].endpoints.iter().collect();
-            all.sets[0].table = Some(Set::table(&balance, &members));
+            all.sets[0].table = Some(Arc::new(Set::table(&balance, &members)));
             all.protocols[0].affinity = Some(Slot(0));
             let (set, cluster) = (all.sets[0].clone(), all.clusters[0].clone());
             let eligible = set.when_well(&cluster);

@@ -19,7 +19,7 @@ fn with(protocol: &'static Toy, change: impl FnOnce(&mut Forward)) -> Snapshot {
     if let Action::Forward(forward) = &mut routes[0].then {
         change(forward);
     }
-    snapshot.routes = polyport_router::Table::compile(routes);
+    snapshot.routes = polyport_router::Table::compile(routes).into();
     snapshot
 }
 

@@ -39,7 +39,7 @@ fn guarding(mut snapshot: Snapshot, guard: Guard) -> Snapshot {
     if let RouteAction::Forward(forward) = &mut routes[0].then {
         forward.guard = Some(Arc::new(guard));
     }
-    snapshot.routes = Table::compile(routes);
+    snapshot.routes = Table::compile(routes).into();
     snapshot
 }
 
@@ -335,8 +335,8 @@ fn every_sort_of_denial_is_told() {
     assert_eq!(reasons(&bench), ["all limit: one in 3600s, 1 at once"]);
 
     let mut denying = snapshot(&toy::CORRELATED, Plan::calm());
-    denying.routes = Table::compile(vec![]);
-    denying.access = Access { deny: true, strict: true, ..Access::default() };
+    denying.routes = Table::compile(vec![]).into();
+    denying.access = Access { deny: true, strict: true, ..Access::default() }.into();
     let mut bench = Bench::new(denying, 1);
     let client = bench.client();
     bench.ask(client, 1);
@@ -354,7 +354,7 @@ fn every_sort_of_denial_is_told() {
 fn a_flood_of_denials_is_counted_and_a_silent_route_says_nothing() {
     let route = Route { name: "no".into(), when: vec![], then: RouteAction::Deny };
     let mut denying = snapshot(&toy::CORRELATED, Plan::calm());
-    denying.routes = Table::compile(vec![route]);
+    denying.routes = Table::compile(vec![route]).into();
     let mut bench = Bench::new(denying, 1);
     let client = bench.client();
     bench.time(500);
@@ -368,8 +368,8 @@ fn a_flood_of_denials_is_counted_and_a_silent_route_says_nothing() {
 
     let route = Route { name: "no".into(), when: vec![], then: RouteAction::Deny };
     let mut denying = snapshot(&toy::CORRELATED, Plan::calm());
-    denying.routes = Table::compile(vec![route]);
-    denying.access.silent = [true].into();
+    denying.routes = Table::compile(vec![route]).into();
+    denying.access = Access { silent: [true].into(), ..Access::default() }.into();
     let mut bench = Bench::new(denying, 1);
     let client = bench.client();
     bench.ask(client, 1);

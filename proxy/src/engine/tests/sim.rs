@@ -162,10 +162,13 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
         weight: 1,
         labels: BTreeMap::new(),
         place: Place::default(),
+        drained: false,
+        retired: false,
+        tenant: 0,
     };
     let forward = Forward {
         split: Split::new([1]).expect("a weight"),
-        targets: vec![Target { cluster: 0, endpoints: vec![0, 1], set: 0 }],
+        targets: vec![Target { cluster: 0, set: 0 }],
         sticky: None,
         timeout: None,
         times: RouteTimes::default(),
@@ -176,7 +179,7 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
             Arc::new(Retry { attempts, per_try, on: u8::MAX, ..Retry::default() })
         }),
         mirror: plan.mirror.then(|| {
-            let target = Target { cluster: 0, endpoints: vec![0, 1], set: 0 };
+            let target = Target { cluster: 0, set: 0 };
             let (share, requests, buffer) = (u64::MAX, 100, 64 << 10);
             Arc::new(Mirror { target, cluster: "all".into(), share, requests, buffer })
         }),
@@ -192,9 +195,13 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
             detect_timeout: Duration::from_secs(5),
             tls: None,
             proxy_protocol: ProxyHeader::None,
+            retired: false,
         }],
         clusters: vec![Cluster {
             name: "all".into(),
+            set: 0,
+            epoch: 0,
+            retired: false,
             endpoints: vec![endpoint.clone(), endpoint],
             balance: Balance::RoundRobin,
             eligibility: Eligibility::default(),
@@ -214,12 +221,13 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
             checks: None,
             outliers: None,
         }],
-        sets: vec![Set { cluster: 0, endpoints: vec![0, 1], table: None, fallback: None }],
+        sets: vec![Set { endpoints: vec![0, 1], ..Set::default() }],
         routes: Table::compile(vec![Route {
             name: "all".into(),
             when: vec![],
             then: Action_::Forward(forward),
-        }]),
+        }])
+        .into(),
         interest,
         facts: Facts::default(),
         limits,
@@ -235,6 +243,9 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
         buffers: Buffers { high: 512, out_of_turn: 1024, in_flight: 8, connections: 1000 },
         admin: None,
         access: Default::default(),
+        outline: Default::default(),
+        route_ids: vec![0],
+        known_routes: Default::default(),
         protocols: vec![Enabled { protocol, codec: codec.clone(), framing: codec, affinity: None }],
     }
 }

@@ -124,13 +124,13 @@ pub(super) fn one_connection(protocol: &'static Toy) -> Snapshot {
     let crate::snapshot::Action::Forward(forward) = snapshot.routes.routes()[0].then.clone() else {
         panic!("a route that forwards")
     };
-    let mut forward = forward;
-    forward.targets[0].endpoints = vec![0];
+    let forward = forward;
     snapshot.routes = polyport_router::Table::compile(vec![polyport_router::Route {
         name: "all".into(),
         when: vec![],
         then: crate::snapshot::Action::Forward(forward),
-    }]);
+    }])
+    .into();
     snapshot
 }
 

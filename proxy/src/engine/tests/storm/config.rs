@@ -83,18 +83,18 @@ pub(super) fn config(
         let members: Vec<&Endpoint> = cluster.endpoints.iter().collect();
         let endpoints: Vec<usize> = (0..members.len()).collect();
         let table = matches!(cluster.balance, Balance::Hash(_))
-            .then(|| Set::table(&cluster.balance, &members));
-        all.sets.push(Set { cluster: at, endpoints, table, fallback: None });
+            .then(|| Arc::new(Set::table(&cluster.balance, &members)));
+        all.sets.push(Set { cluster: at, endpoints, table, ..Set::default() });
         let table = matches!(cluster.balance, Balance::Hash(_))
-            .then(|| Set::table(&cluster.balance, &members[..1]));
+            .then(|| Arc::new(Set::table(&cluster.balance, &members[..1])));
         let fallback = cluster.eligibility.any_subset.then_some(at);
-        subsets.push(Set { cluster: at, endpoints: vec![0], table, fallback });
+        subsets.push(Set { cluster: at, endpoints: vec![0], table, fallback, ..Set::default() });
         all.clusters.push(cluster);
     }
     all.sets.append(&mut subsets);
     let target = |rng: &mut SmallRng| {
         let set = rng.random_range(0..all.sets.len());
-        Target { cluster: all.sets[set].cluster, endpoints: all.sets[set].endpoints.clone(), set }
+        Target { cluster: all.sets[set].cluster, set }
     };
     let targets: Vec<Target> = (0..rng.random_range(1..=3)).map(|_| target(rng)).collect();
     let mirror = chance(rng, 40).then(|| {
@@ -123,7 +123,7 @@ pub(super) fn config(
         mirror,
     };
     let (name, then) = ("all".into(), RouteAction::Forward(forward));
-    all.routes = Table::compile(vec![Route { name, when: vec![], then }]);
+    all.routes = Table::compile(vec![Route { name, when: vec![], then }]).into();
     let (request, stream) = if weather.calm { (60_000, 120_000) } else { (500, 2_000) };
     (all.timeouts.request, all.timeouts.stream) = (ms(request), ms(stream));
     if weather.calm {
@@ -189,6 +189,7 @@ pub(super) fn cluster(
     };
     Cluster {
         name: at.to_string(),
+        set: at,
         health: (0..count).map(|_| Health::default()).collect(),
         endpoints,
         balance,
