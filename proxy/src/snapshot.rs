@@ -397,6 +397,8 @@ pub struct Timeouts {
     pub write: Duration,
     /// What is in flight when the proxy is told to stop. Default 30 s.
     pub drain: Duration,
+    /// How long a new process may take until it can take over from this one. Default 30 s.
+    pub upgrade: Duration,
 }
 
 /// Memory bounds per connection, config section `[limits]`.

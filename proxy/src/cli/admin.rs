@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::control::upgrade::Upgrades;
 use crate::engine::Counters;
 use crate::worker::{Proxy, Totals};
 
@@ -18,13 +19,13 @@ const REQUEST: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Answers `GET /stats` and `GET /ready`, one client after the other; never ends.
-pub(super) async fn serve(listener: Option<TcpListener>, proxy: &Proxy) {
+pub(super) async fn serve(listener: Option<TcpListener>, proxy: &Proxy, upgrades: &Upgrades) {
     let Some(listener) = listener else { return pending().await };
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 // A client that is slow or leaves is no matter of the proxy's.
-                let _ = tokio::time::timeout(PATIENCE, answer(stream, proxy)).await;
+                let _ = tokio::time::timeout(PATIENCE, answer(stream, proxy, upgrades)).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "admin: cannot accept");
@@ -34,7 +35,7 @@ pub(super) async fn serve(listener: Option<TcpListener>, proxy: &Proxy) {
     }
 }
 
-async fn answer(mut stream: TcpStream, proxy: &Proxy) -> io::Result<()> {
+async fn answer(mut stream: TcpStream, proxy: &Proxy, upgrades: &Upgrades) -> io::Result<()> {
     let mut request = Vec::new();
     while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < REQUEST {
         if stream.read_buf(&mut request).await? == 0 {
@@ -42,7 +43,10 @@ async fn answer(mut stream: TcpStream, proxy: &Proxy) -> io::Result<()> {
         }
     }
     let (status, body) = match request.split(|byte| *byte == b' ').nth(1) {
-        Some(b"/stats") => ("200 OK", figures(&proxy.totals()) + &endpoints(proxy)),
+        Some(b"/stats") => {
+            let failed = format!("polyport_upgrade_failures {}\n", upgrades.failures());
+            ("200 OK", figures(&proxy.totals()) + &failed + &endpoints(proxy))
+        }
         Some(b"/ready") => ("200 OK", "ready\n".to_owned()),
         _ => ("404 Not Found", "there are /stats and /ready\n".to_owned()),
     };

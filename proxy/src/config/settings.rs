@@ -83,6 +83,7 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
         read: Duration::from_secs(30),
         write: Duration::from_secs(30),
         drain: Duration::from_secs(30),
+        upgrade: Duration::from_secs(30),
     };
     let mut clusters =
         ClusterDefaults { connect_timeout: Duration::from_secs(1), deadlines: false };
@@ -98,6 +99,7 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
         set("read-timeout", &mut timeouts.read);
         set("write-timeout", &mut timeouts.write);
         set("drain-timeout", &mut timeouts.drain);
+        set("upgrade-timeout", &mut timeouts.upgrade);
         set("connect-timeout", &mut clusters.connect_timeout);
         timeouts.session = section.duration("session-timeout");
         clusters.deadlines = section.boolean("deadlines").unwrap_or(false);
@@ -109,6 +111,7 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
             "read-timeout",
             "write-timeout",
             "drain-timeout",
+            "upgrade-timeout",
             "connect-timeout",
             "deadlines",
         ]);

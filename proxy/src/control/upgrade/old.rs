@@ -77,6 +77,7 @@ struct Inner {
     others: Mutex<Vec<(String, OwnedFd)>>,
     under_way: AtomicBool,
     failures: AtomicU64,
+    succeeded: AtomicBool,
     successor: Notify,
     /// Sends connections to the process that took over.
     sender: Mutex<Option<JoinHandle<()>>>,
@@ -99,6 +100,7 @@ impl Upgrades {
             others: Mutex::default(),
             under_way: AtomicBool::new(false),
             failures: AtomicU64::new(0),
+            succeeded: AtomicBool::new(false),
             successor: Notify::new(),
             sender: Mutex::default(),
         }))
@@ -135,6 +137,7 @@ impl Upgrades {
             inner.under_way.store(came.is_ok(), Ordering::Release);
             inner.tell(&came);
             if came.is_ok() {
+                inner.succeeded.store(true, Ordering::Release);
                 inner.successor.notify_one();
             }
             // Whoever asked may have gone.
@@ -144,6 +147,11 @@ impl Upgrades {
             tracing::error!(%error, "no upgrade: no thread for it");
         }
         answer
+    }
+
+    /// Whether another process has taken over.
+    pub fn have_succeeded(&self) -> bool {
+        self.0.succeeded.load(Ordering::Acquire)
     }
 
     /// Waits until another process has taken over.

@@ -239,6 +239,7 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
             read: Duration::from_secs(10),
             write: Duration::from_secs(10),
             drain: Duration::from_secs(10),
+            upgrade: Duration::from_secs(30),
         },
         buffers: Buffers { high: 512, out_of_turn: 1024, in_flight: 8, connections: 1000 },
         admin: None,
