@@ -9,7 +9,7 @@
 //! one and goes on as if nothing had been.
 //!
 //! Read on: [`old`] and [`new`] (the two ends), [`message`] (what they say),
-//! [`crate::engine`]'s `leave.rs` (which connections can move, and when).
+//! [`crate::engine`]'s `depart.rs` (which connections can move, and when).
 
 mod message;
 mod new;

@@ -23,7 +23,7 @@ impl Worker {
                 }
                 Command::Lend(to) => self.lend(&to),
                 Command::Leave { takes, to, done } => {
-                    self.leave(&takes, to);
+                    self.give_way(&takes, to);
                     drop(done);
                 }
                 Command::Stay => {
@@ -54,7 +54,7 @@ impl Worker {
         }
     }
 
-    fn leave(&mut self, takes: &[Takes], to: Sender<Moved>) {
+    fn give_way(&mut self, takes: &[Takes], to: Sender<Moved>) {
         let mut heir = Heir { takes: vec![Vec::new(); self.snapshot.listeners.len()] };
         let mut addresses = vec![None; self.snapshot.listeners.len()];
         for (socket, _, _, at) in &self.listeners {

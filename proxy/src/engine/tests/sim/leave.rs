@@ -102,7 +102,7 @@ fn relay(protocol: &'static Toy, seed: u64, plan: Plan) -> (Report, usize) {
     }
     let (last, olds) = sides.split_last().expect("a side");
     assert!(olds.iter().all(|side| side.engine.is_drained()), "seed {seed}: somebody stayed");
-    assert!(!last.engine.is_leaving());
+    assert!(!last.engine.has_heir());
     (report, moved)
 }
 

@@ -97,12 +97,12 @@ impl Engine {
     }
 
     /// Whether connections leave for another process.
-    pub fn is_leaving(&self) -> bool {
+    pub fn has_heir(&self) -> bool {
         self.heir.is_some()
     }
 
     /// Whether this connection is to leave once it can, and so is not drained.
-    fn leaves(&self, down: &Downstream) -> bool {
+    fn can_go(&self, down: &Downstream) -> bool {
         // Its bytes are the socket's: no TLS, no stream.
         let heir = self.heir.as_ref();
         !down.stream && down.peer.tls.is_none() && heir.is_some_and(|heir| heir.wants(down))
@@ -113,7 +113,7 @@ impl Engine {
         self.heir.is_some()
             && self.downs.get(id).is_some_and(|down| {
                 !matches!(down.state, DownState::Session(_) | DownState::Closing { .. })
-                    && self.leaves(down)
+                    && self.can_go(down)
             })
     }
 
@@ -135,7 +135,7 @@ impl Engine {
             && down.waiting.is_none()
             && (down.held.is_none() || down.releasing);
         let remembers = down.decoder.as_ref().is_none_or(|decoder| decoder.memory().is_some());
-        if !between || down.eof || unread > MOST || !remembers || !self.leaves(down) {
+        if !between || down.eof || unread > MOST || !remembers || !self.can_go(down) {
             return false;
         }
         if let Some(down) = self.downs.get_mut(id) {
@@ -158,7 +158,7 @@ impl Engine {
             let id = self.leavers.pop()?;
             let Some(down) = self.downs.get(id) else { continue };
             // One that still waits for something is put on the list again when it has it.
-            if !self.leaves(down) || !is_clear(down) {
+            if !self.can_go(down) || !is_clear(down) {
                 continue;
             }
             let memory = down.decoder.as_ref().map_or(Some(Vec::new()), |had| had.memory());
