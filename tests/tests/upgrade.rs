@@ -24,8 +24,8 @@ use tempfile::TempDir;
 struct Edge {
     address: SocketAddr,
     admin: SocketAddr,
-    folder: TempDir,
     process: Process,
+    folder: TempDir,
     /// All processes that were ever in charge.
     pids: Vec<u32>,
 }
@@ -199,7 +199,7 @@ fn ten_upgrades_in_a_row_under_load_of_every_protocol_lose_nothing() {
     if direct() {
         return;
     }
-    let (h1, h2) = ("version = \"1.1\"", "version = \"2\"");
+    let (h1, h2) = ("http.version = \"1.1\"", "http.version = \"2\"");
     let kinds = [
         &chaos::REDIS,
         &chaos::HTTP,
@@ -359,7 +359,9 @@ fn a_client_keeps_what_it_set_up_and_what_it_began() {
     assert_eq!(waiter.until("pushed\r\n"), "*2\r\n$4\r\nlist\r\n$6\r\npushed\r\n");
     // All of them are with the new one by now, and go on.
     edge.wait_for_the_old();
-    for raw in [&mut selected, &mut half, &mut mute, &mut buyer, &mut waiter] {
+    for (at, raw) in
+        [&mut selected, &mut half, &mut mute, &mut buyer, &mut waiter].into_iter().enumerate()
+    {
         ask(raw, &["PING"], "+PONG\r\n");
     }
 }

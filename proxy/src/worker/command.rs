@@ -29,6 +29,8 @@ pub(crate) enum Command {
     },
     /// Nobody takes over any more: keep what is left.
     Stay,
+    /// Whether connections may still come from a process that this one took over from.
+    Expect(bool),
     /// Take in a connection that another process had.
     Adopt {
         /// Index into the snapshot's listeners.

@@ -65,6 +65,14 @@ impl Hands {
         }
     }
 
+    /// Tells them whether connections may still come from another process. One that leaves
+    /// itself passes them on, and does not end before the last has come.
+    pub(crate) fn expect(&self, more: bool) {
+        for worker in self.0.iter() {
+            worker.send(Command::Expect(more));
+        }
+    }
+
     /// Gives one of them a connection that another process had: the next for the next `turn`.
     pub(crate) fn adopt(
         &self,

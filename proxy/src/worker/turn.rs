@@ -73,6 +73,8 @@ pub(super) struct Worker {
     orders: Orders,
     /// Where connections go that another process takes, and where each listener listened.
     leaving: Option<(Sender<Moved>, Vec<Option<SocketAddr>>)>,
+    /// Connections may still come from a process that this one took over from.
+    expects: bool,
     snapshot: Arc<Snapshot>,
     inbox: Rc<Inbox>,
     arrivals: Vec<Arrival>,
@@ -135,6 +137,7 @@ impl Worker {
             board,
             orders,
             leaving: None,
+            expects: false,
             snapshot,
             inbox,
             arrivals: Vec::new(),
@@ -511,10 +514,7 @@ impl Future for Worker {
             worker.engine.pending(),
         );
         if let Some(until) = worker.drain_until
-            && ((worker.engine.is_drained()
-                && worker.streams.open.get() == 0
-                && worker.greeting.get() == 0)
-                || worker.now() >= until)
+            && (worker.is_left() || worker.now() >= until)
         {
             return Poll::Ready(());
         }

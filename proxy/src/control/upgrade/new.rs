@@ -97,6 +97,8 @@ impl Inherited {
         }
         self.from.set_read_timeout(None)?;
         let (hands, snapshot) = (proxy.hands(), snapshot.clone());
+        // Before this process can be asked to leave itself.
+        hands.expect(true);
         std::thread::Builder::new()
             .name("upgrade".to_owned())
             .spawn(move || take_in(&self.from, &hands, &snapshot, &addresses))?;
@@ -129,5 +131,6 @@ fn take_in(from: &UnixStream, hands: &Hands, snapshot: &Snapshot, addresses: &[S
         hands.adopt(taken, listener, protocol.flatten(), moved);
         taken += 1;
     }
+    hands.expect(false);
     tracing::info!(connections = taken, "all that could move has come over");
 }

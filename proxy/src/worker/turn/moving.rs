@@ -30,6 +30,7 @@ impl Worker {
                     self.leaving = None;
                     self.engine.disown();
                 }
+                Command::Expect(more) => self.expects = more,
                 Command::Adopt { listener, protocol, moved } => {
                     self.adopt(listener, protocol, *moved);
                 }
@@ -74,6 +75,14 @@ impl Worker {
         if self.drain_until.is_none() {
             self.begin_drain();
         }
+    }
+
+    /// Whether all clients are gone, and no more come to be passed on.
+    pub(super) fn is_left(&self) -> bool {
+        self.engine.is_drained()
+            && self.streams.open.get() == 0
+            && self.greeting.get() == 0
+            && !(self.expects && self.leaving.is_some())
     }
 
     /// Sends off the connections that can leave now.
