@@ -263,6 +263,21 @@ pub trait Protocol: Send + Sync + 'static {
     }
 }
 
+/// How the clients of a protocol learn that they are to open no more requests on their
+/// connection ([`Codec::leave`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// There are no words for it: only the connection's end tells.
+    Silent,
+    /// By what was appended. Clients go when they have their replies.
+    Told,
+    /// The next reply says it ([`Hop::close`]), and the connection ends after it.
+    Reply,
+    /// A session, which may end between any two messages:
+    /// [`Protocol::farewell`] says what there is to say, and clients come back by themselves.
+    Farewell,
+}
+
 /// A [`Protocol`] compiled for one config. Shared by all connections of it.
 pub trait Codec: Send + Sync {
     /// A decoder for one direction of one connection.
@@ -273,6 +288,15 @@ pub trait Codec: Send + Sync {
     /// any request.
     fn stream_decoder(&self) -> Box<dyn Decoder> {
         self.decoder(Side::Request)
+    }
+
+    /// Asks a client to open no more requests on its connection, between two replies: for
+    /// [`Leave::Told`], and for it alone, the words are appended. `spoke` is of the client's
+    /// latest message, in whose version and writing they are to be. By default there are none.
+    ///
+    /// Only [`Exchange::Correlated`] may answer `Told`, as what is appended has no turn.
+    fn leave(&self, _spoke: ReplyTo, _out: &mut Vec<u8>) -> Leave {
+        Leave::Silent
     }
 
     /// Has a decoder that another codec of this protocol made go on by this one's keys

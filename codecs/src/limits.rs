@@ -29,6 +29,9 @@ pub struct Limits {
     /// Thrift: whether the old binary encoding, without a version word, is accepted. It
     /// cannot be detected: a listener that serves it names `thrift`. Default false.
     pub thrift_old_binary: bool,
+    /// Bolt: whether clients of version 1 are sent MOSN's go-away when they are to leave.
+    /// SOFABolt's own do not know it, and some break over it. Default false.
+    pub bolt_go_away: bool,
 }
 
 impl Default for Limits {
@@ -43,6 +46,7 @@ impl Default for Limits {
             request_line: 8 << 10,
             headers: 100,
             thrift_old_binary: false,
+            bolt_go_away: false,
         }
     }
 }

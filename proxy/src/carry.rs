@@ -71,8 +71,10 @@ pub(crate) fn cluster(had: &Cluster, new: Cluster, same: impl Fn(&str) -> bool) 
         (_, None) => None,
     };
     let transport = ["tls", "http2", "proxy-protocol", "exchange"];
-    let epoch = had.epoch.wrapping_add(u32::from(!transport.into_iter().all(same)));
-    Cluster { endpoints, health, breaker, outliers, epoch, set: had.set, ..new }
+    let epoch = had.epoch.wrapping_add(u32::from(!transport.into_iter().all(&same)));
+    // Files that changed are read again anyway; sessions that can be resumed stay so.
+    let tls = if same("tls") { had.tls.clone() } else { new.tls };
+    Cluster { endpoints, health, breaker, outliers, epoch, tls, set: had.set, ..new }
 }
 
 /// A cluster that the config has no longer.

@@ -61,6 +61,8 @@ pub struct Snapshot {
     pub known_routes: Arc<RouteNames>,
     /// Where the figures can be asked for, config section `[admin]`.
     pub admin: Option<SocketAddr>,
+    /// The config file is read again when it changes.
+    pub watch_config: bool,
     /// Who may come where no route says so, and where denials are told.
     pub access: Arc<Access>,
 }
@@ -395,10 +397,12 @@ pub struct Timeouts {
     pub read: Duration,
     /// A peer that takes none of the bytes waiting for it. Default 30 s.
     pub write: Duration,
-    /// What is in flight when the proxy is told to stop. Default 30 s.
+    /// How long connections that are to leave are served and waited for. Default 30 s.
     pub drain: Duration,
     /// How long a new process may take until it can take over from this one. Default 30 s.
     pub upgrade: Duration,
+    /// Such a connection ends earlier when nothing has been on it for so long. Default 1 s.
+    pub quiet: Duration,
 }
 
 /// Memory bounds per connection, config section `[limits]`.

@@ -13,6 +13,7 @@
 pub mod bolt;
 pub mod certs;
 pub mod chaos;
+pub mod everyone;
 pub mod grpc;
 pub mod haproxy;
 pub mod http2;

@@ -73,6 +73,11 @@ impl Process {
         kill_process(self.pid(), Signal::TERM).expect("sending SIGTERM");
     }
 
+    /// Asks it to reload (SIGHUP).
+    pub fn hang_up(&self) {
+        kill_process(self.pid(), Signal::HUP).expect("sending SIGHUP");
+    }
+
     /// Stops it in its tracks (SIGSTOP): the kernel still takes connections for it, and
     /// nobody answers.
     pub fn pause(&self) {

@@ -16,7 +16,7 @@ use crate::metadata::Metadata;
 
 /// Slots and limits, shared by all decoders of a config.
 pub(super) struct Plan {
-    limits: Limits,
+    pub(super) limits: Limits,
     keys: Keys,
 }
 

@@ -27,7 +27,7 @@ mod rewrite;
 
 use std::sync::Arc;
 
-use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side, known};
+use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Leave, Protocol, Side, known};
 use crate::detect::{CERTAIN, Probe};
 use crate::error::DecodeError;
 use crate::frame::{Exchange, Fault, Head, ReplyTo};
@@ -179,6 +179,15 @@ impl Codec for Compiled {
         let Some(decoder) = known::<decoder::BoltDecoder>(decoder) else { return false };
         decoder.retarget(self.0.clone());
         true
+    }
+
+    /// MOSN's command, which is of version 1 and which SOFABolt's own clients do not know.
+    fn leave(&self, spoke: ReplyTo, out: &mut Vec<u8>) -> Leave {
+        if !self.0.limits.bolt_go_away || header::Form::from_token(spoke.token).v2() {
+            return Leave::Silent;
+        }
+        reply::go_away(out);
+        Leave::Told
     }
 }
 

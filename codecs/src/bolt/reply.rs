@@ -65,12 +65,21 @@ fn response(to: ReplyTo, command: u16, status: u16, out: &mut Vec<u8>) {
 
 /// Appends a heartbeat.
 pub(super) fn probe(id: u32, out: &mut Vec<u8>) {
+    request(header::HEARTBEAT, id, HEARTBEAT_TIMEOUT, out);
+}
+
+/// Asks a client to send no more.
+pub(super) fn go_away(out: &mut Vec<u8>) {
+    request(header::GO_AWAY, 0, 0, out);
+}
+
+fn request(command: u16, id: u32, timeout: i32, out: &mut Vec<u8>) {
     let header = Header {
         form: Form::PLAIN,
         kind: header::REQUEST,
-        command: header::HEARTBEAT,
+        command,
         id,
-        timeout: HEARTBEAT_TIMEOUT,
+        timeout,
         status: 0,
         class: 0,
         block: 0,

@@ -566,3 +566,28 @@ fn a_request_says_how_long_its_sender_waits() {
         }
     }
 }
+
+#[test]
+fn clients_of_version_1_are_sent_away_where_the_config_says_that_they_know_the_word() {
+    let limits = Limits { bolt_go_away: true, ..Limits::default() };
+    let token = |version| {
+        let form = header::Form { version, ..header::Form::PLAIN };
+        ReplyTo { id: 7, token: form.token() }
+    };
+    for (limits, version, told) in [
+        (&Limits::default(), 0, false),
+        (&limits, 0, true),
+        (&limits, 1, false),
+        (&limits, 2, false),
+    ] {
+        let mut out = Vec::new();
+        let way = Bolt.compile(limits, &Interest::nothing()).leave(token(version), &mut out);
+        assert_eq!(way == Leave::Told, told, "{version}");
+        // Type 1, command 100, version 1, id 0, hessian, no timeout, nothing else.
+        let words = b"\x01\x01\0\x64\x01\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0";
+        assert_eq!(out, if told { &words[..] } else { b"" });
+        if told {
+            assert_eq!(all_cuts(Side::Reply, &out).messages[0].head.kind, Kind::GoAway);
+        }
+    }
+}

@@ -16,7 +16,7 @@ mod rewrite;
 
 use std::sync::Arc;
 
-use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side, known};
+use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Leave, Protocol, Side, known};
 use crate::detect::{CERTAIN, Probe};
 use crate::error::DecodeError;
 use crate::frame::{Exchange, Fault, Head, ReplyTo};
@@ -166,6 +166,12 @@ impl Codec for Compiled {
         let Some(decoder) = known::<decoder::DubboDecoder>(decoder) else { return false };
         decoder.retarget(self.0.clone());
         true
+    }
+
+    /// The event that Dubbo's own servers send before they stop.
+    fn leave(&self, spoke: ReplyTo, out: &mut Vec<u8>) -> Leave {
+        reply::read_only(spoke, out);
+        Leave::Told
     }
 }
 

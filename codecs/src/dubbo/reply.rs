@@ -62,6 +62,15 @@ pub(super) fn heartbeat(to: ReplyTo, message: &[u8], out: &mut Vec<u8>) {
     header::write(EVENT | serialization, OK, to.id, null, out);
 }
 
+/// Tells a client that this server takes no more calls: an event that wants no reply, with
+/// `R` for a body, in the client's own serialization where it is one that we can write.
+pub(super) fn read_only(spoke: ReplyTo, out: &mut Vec<u8>) {
+    let asked = spoke.token as u8 & SERIALIZATION;
+    let json = header::json_lines(asked);
+    let (serialization, r): (u8, &[u8]) = if json { (asked, b"\"R\"\n") } else { (2, b"\x01R") };
+    header::write(header::REQUEST | EVENT | serialization, 0, 0, r, out);
+}
+
 /// Appends a JSON string and the end of its line; control characters become spaces.
 fn json(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');

@@ -416,3 +416,19 @@ fn what_is_not_hessian_is_answered_in_its_own_writing_or_in_hessian() {
     Dubbo.answer(&head, &heartbeat, &mut out);
     assert_eq!((out[2], &out[16..]), (0x26, &b"null\n"[..]));
 }
+
+#[test]
+fn a_client_is_told_that_the_server_goes_read_only_in_words_that_it_reads() {
+    let codec = Dubbo.compile(&Limits::default(), &Interest::nothing());
+    for (flags, due) in [
+        (0xc2, &b"\xda\xbb\xa2\0\0\0\0\0\0\0\0\0\0\0\0\x02\x01R"[..]),
+        (0xc6, b"\xda\xbb\xa6\0\0\0\0\0\0\0\0\0\0\0\0\x04\"R\"\n"),
+        // Protobuf: in Hessian's, as its own servers would in doubt.
+        (0xd6, b"\xda\xbb\xa2\0\0\0\0\0\0\0\0\0\0\0\0\x02\x01R"),
+    ] {
+        let mut out = Vec::new();
+        assert_eq!(codec.leave(ReplyTo { id: 7, token: flags }, &mut out), Leave::Told);
+        assert_eq!(out, due, "{}", out.escape_ascii());
+        assert_eq!(all_cuts(Side::Reply, &out).messages[0].head.kind, Kind::GoAway);
+    }
+}

@@ -27,7 +27,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::answer::Answer;
-use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side, known};
+use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Leave, Protocol, Side, known};
 use crate::detect::Probe;
 use crate::error::{DecodeError, ErrorKind};
 use crate::frame::{Exchange, Fault, Head, ReplyTo};
@@ -200,6 +200,11 @@ impl Codec for Compiled {
         let Some(decoder) = known::<request::RequestDecoder>(decoder) else { return false };
         decoder.retarget(self.0.clone());
         true
+    }
+
+    /// `Connection: close`.
+    fn leave(&self, _: ReplyTo, _: &mut Vec<u8>) -> Leave {
+        Leave::Reply
     }
 }
 

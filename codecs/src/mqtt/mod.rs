@@ -21,7 +21,7 @@ mod wire;
 
 use std::sync::Arc;
 
-use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Protocol, Side, known};
+use crate::codec::{After, Codec, Decoder, Hop, KeySpec, Leave, Protocol, Side, known};
 use crate::detect::{CERTAIN, Probe};
 use crate::error::DecodeError;
 use crate::frame::{Exchange, Fault, Head, ReplyTo};
@@ -152,6 +152,11 @@ impl Codec for Compiled {
         let Some(decoder) = known::<decoder::ClientDecoder>(decoder) else { return false };
         decoder.retarget(self.0.clone());
         true
+    }
+
+    /// Clients come back by themselves, and brokers keep what a session is owed.
+    fn leave(&self, _: ReplyTo, _: &mut Vec<u8>) -> Leave {
+        Leave::Farewell
     }
 }
 

@@ -76,8 +76,9 @@ fn figures(totals: &Totals) -> String {
 fn endpoints(proxy: &Proxy) -> String {
     let now = proxy.now();
     let mut lines = String::new();
-    for cluster in &proxy.snapshot().clusters {
-        for (endpoint, health) in cluster.endpoints.iter().zip(cluster.health.iter()) {
+    for cluster in proxy.snapshot().clusters.iter().filter(|cluster| !cluster.retired) {
+        let all = cluster.endpoints.iter().zip(cluster.health.iter());
+        for (endpoint, health) in all.filter(|(endpoint, _)| !endpoint.retired) {
             let figures = [
                 ("usable", u64::from(health.usable(now))),
                 ("ejections_total", health.ejections()),

@@ -64,11 +64,14 @@ enum Verb {
     },
     /// Says everything that is wrong with a config, and where.
     #[command(
-        after_help = "Example:\n  polyport check -c polyport.toml\n\nExit status: 0 where the config can be used, 1 where not."
+        after_help = "Examples:\n  polyport check -c polyport.toml\n  polyport check -c new.toml --against polyport.toml\n\nExit status: 0 where the config can be used, 1 where not."
     )]
     Check {
         #[command(flatten)]
         config: ConfigFile,
+        /// The config in use: says what a reload from there would change.
+        #[arg(long, value_name = "FILE")]
+        against: Option<PathBuf>,
     },
     /// Says what would become of a message, and why.
     #[command(
@@ -225,13 +228,14 @@ pub fn main(registry: &Registry) -> ExitCode {
                 if let Some(workers) = workers {
                     snapshot.workers = workers.max(1);
                 }
-                run::run(snapshot, pid_file).map_err(|error| error.to_string())
+                run::run(snapshot, &config.config, registry, pid_file)
+                    .map_err(|error| error.to_string())
             })
         }
         Verb::Upgrade { pid, pid_file, patience } => {
             upgrade::upgrade(pid, pid_file, Duration::from_secs(patience))
         }
-        Verb::Check { config } => check::check(&config, registry),
+        Verb::Check { config, against } => check::check(&config, against, registry),
         Verb::Explain(options) => explain::explain(&options, registry),
         Verb::Decode(options) => decode::decode(&options, registry),
         Verb::Demo { listen, seconds, quiet, plain } => {

@@ -117,6 +117,7 @@ pub fn compile_over(
     let buffers = settings::buffers(&limits);
     let workers = settings::workers(&mut root);
     let admin = settings::admin(&mut root);
+    let watch_config = settings::watches(&mut root);
     let (listeners, enabled) = listeners::read(&mut root, registry, &mut outline);
     let mut interest = Interest::nothing();
     for key in enabled.iter().filter_map(|protocol| protocol.affinity()) {
@@ -151,6 +152,7 @@ pub fn compile_over(
     );
     root.finish(&[
         "workers", "zone", "listener", "cluster", "route", "defaults", "limits", "admin", "access",
+        "reload",
     ]);
 
     if listeners.is_empty() && !source.failed() {
@@ -216,6 +218,7 @@ pub fn compile_over(
         buffers,
         protocols,
         admin,
+        watch_config,
         access: Arc::new(access),
     };
     Ok((snapshot, source.finish()))

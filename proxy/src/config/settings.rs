@@ -49,6 +49,7 @@ pub(super) fn limits(root: &mut Reader<'_, '_>) -> AllLimits {
         count("elements", &mut codec.elements);
         count("headers", &mut codec.headers);
         codec.thrift_old_binary = section.boolean("thrift-old-binary").unwrap_or(false);
+        codec.bolt_go_away = section.boolean("bolt-go-away").unwrap_or(false);
         count("in-flight", &mut buffers.in_flight);
         count("connections", &mut buffers.connections);
         section.finish(&[
@@ -63,6 +64,7 @@ pub(super) fn limits(root: &mut Reader<'_, '_>) -> AllLimits {
             "elements",
             "headers",
             "thrift-old-binary",
+            "bolt-go-away",
             "in-flight",
             "connections",
         ]);
@@ -84,6 +86,7 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
         write: Duration::from_secs(30),
         drain: Duration::from_secs(30),
         upgrade: Duration::from_secs(30),
+        quiet: Duration::from_secs(1),
     };
     let mut clusters =
         ClusterDefaults { connect_timeout: Duration::from_secs(1), deadlines: false };
@@ -100,6 +103,7 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
         set("write-timeout", &mut timeouts.write);
         set("drain-timeout", &mut timeouts.drain);
         set("upgrade-timeout", &mut timeouts.upgrade);
+        set("drain-quiet", &mut timeouts.quiet);
         set("connect-timeout", &mut clusters.connect_timeout);
         timeouts.session = section.duration("session-timeout");
         clusters.deadlines = section.boolean("deadlines").unwrap_or(false);
@@ -112,6 +116,7 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
             "write-timeout",
             "drain-timeout",
             "upgrade-timeout",
+            "drain-quiet",
             "connect-timeout",
             "deadlines",
         ]);
@@ -123,6 +128,13 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
 pub(super) fn workers(root: &mut Reader<'_, '_>) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     root.integer("workers", 1..=1024).map_or(cores, |workers| workers as usize)
+}
+
+/// Whether the config file is read again when it changes.
+pub(super) fn watches(root: &mut Reader<'_, '_>) -> bool {
+    let Some(section) = root.section("reload", "[reload]") else { return false };
+    section.finish(&["watch"]);
+    section.boolean("watch").unwrap_or(false)
 }
 
 pub(super) fn admin(root: &mut Reader<'_, '_>) -> Option<SocketAddr> {

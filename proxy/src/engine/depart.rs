@@ -90,9 +90,9 @@ impl Engine {
             if self.downs.get(id).is_some_and(|down| down.parked_head.is_none()) {
                 self.wake_down(id);
             }
-        }
-        if self.draining {
-            self.drain();
+            // As all others have by now, in a drain.
+            self.begin_to_leave(id);
+            self.tell(id);
         }
     }
 
@@ -105,7 +105,9 @@ impl Engine {
     fn can_go(&self, down: &Downstream) -> bool {
         // Its bytes are the socket's: no TLS, no stream.
         let heir = self.heir.as_ref();
-        !down.stream && down.peer.tls.is_none() && heir.is_some_and(|heir| heir.wants(down))
+        let own = !down.stream && down.peer.tls.is_none();
+        // One that its client was asked to leave keeps to that.
+        own && down.leaving.is_none() && heir.is_some_and(|heir| heir.wants(down))
     }
 
     /// Whether a drain is to pass this connection by: it leaves when it can.
@@ -115,13 +117,6 @@ impl Engine {
                 !matches!(down.state, DownState::Session(_) | DownState::Closing { .. })
                     && self.can_go(down)
             })
-    }
-
-    /// Whether this connection is to end once it is answered.
-    pub(super) fn is_drained_off(&self, id: DownId) -> bool {
-        self.draining
-            && self.downs.get(id).is_some_and(|down| !down.stream)
-            && !self.goes_elsewhere(id)
     }
 
     /// Whether a connection that stands between two messages begins no other here, `unread`

@@ -27,6 +27,12 @@ impl Engine {
     /// Sends a message on its way. `buf` begins with its head.
     pub(super) fn dispatch(&mut self, id: DownId, head: &Head, buf: &[u8]) -> Passed {
         let message = buf.get(..head.len).unwrap_or_default();
+        if let Some(down) = self.downs.get_mut(id) {
+            down.spoke = Some(head.reply_to);
+            if down.leaving.is_some() {
+                self.tell(id);
+            }
+        }
         match head.kind {
             Kind::Request | Kind::Oneway => self.forward(id, head, message, buf),
             Kind::Heartbeat | Kind::Local => {
@@ -49,7 +55,6 @@ impl Engine {
 
     fn forward(&mut self, id: DownId, head: &Head, message: &[u8], buf: &[u8]) -> Passed {
         let snapshot = self.config_of_down(id);
-        let drained_off = self.is_drained_off(id);
         let Some(down) = self.downs.get_mut(id) else { return NOWHERE };
         let Some(protocol) = down.protocol else { return NOWHERE };
         let Some(enabled) = snapshot.protocols.get(protocol) else { return NOWHERE };
@@ -59,7 +64,7 @@ impl Engine {
         let may_wait = may_wait(head, lease, exchange);
         let ordered = matches!(exchange, Exchange::Ordered { .. });
         let on_held = down.held.is_some() && !down.releasing;
-        if drained_off {
+        if down.is_over(self.now) {
             down.fate = None;
             self.unwait(id);
             self.turn_away(id, protocol, head, message, Fault::ShuttingDown);
@@ -319,6 +324,9 @@ impl Engine {
             // A dialogue's server still has to say so.
             self.counters.answered += u64::from(exchange != Exchange::Session);
             self.begin_session(id, times);
+            // It cannot go to another process any more, if it was to.
+            self.begin_to_leave(id);
+            self.tell(id);
             return Passed::On { to: Some(up), flight: None };
         }
         if upstream.ordered && !oneway {

@@ -56,8 +56,8 @@ impl Engine {
 
     fn admit(&mut self, listener: usize, peer: Rc<Peer>, stream: bool) -> Option<DownId> {
         let snapshot = self.snapshot.clone();
-        let settings = snapshot.listeners.get(listener).filter(|known| stream || !known.retired)?;
-        let closed = self.draining && self.heir.is_none();
+        let settings = snapshot.listeners.get(listener)?;
+        let closed = self.is_closed(listener) && self.heir.is_none();
         if (closed && !stream) || self.downs.len() >= snapshot.buffers.connections {
             return None;
         }
@@ -99,6 +99,8 @@ impl Engine {
             releasing: false,
             held: None,
             latest_id: 0,
+            spoke: None,
+            leaving: None,
             dialogue: None,
             stream,
             profile: 0,
@@ -111,6 +113,7 @@ impl Engine {
         self.look_by(self.now + settings.detect_timeout.as_millis() as u64);
         self.look_by(self.now + snapshot.timeouts.idle.as_millis() as u64);
         self.follows(id);
+        self.begin_to_leave(id);
         Some(id)
     }
 
@@ -256,7 +259,7 @@ impl Engine {
                         self.refresh(id);
                         continue;
                     }
-                    let leaves = self.is_drained_off(id);
+                    let leaves = down.is_over(self.now);
                     if rest.is_empty() {
                         if leaves {
                             self.stop_reading(id);

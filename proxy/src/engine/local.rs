@@ -65,8 +65,9 @@ impl Engine {
         let mut reply = self.spares.take();
         let after =
             self.local_reply(protocol, head.reply_to, head.noted(message), fault, &mut reply);
-        // Where all are to leave, what else was read is answered, too.
-        let leaves = fault == Fault::ShuttingDown && !self.draining;
+        // Where it is to leave anyhow, what else was read is answered, too.
+        let leaving = self.downs.get(id).is_some_and(|down| down.leaving.is_some());
+        let leaves = fault == Fault::ShuttingDown && !leaving;
         let close = after == After::Close || head.last || leaves;
         self.owe(id, reply, close);
         if close {

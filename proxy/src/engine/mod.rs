@@ -12,7 +12,7 @@
 //! (heads to an upstream connection), [`balance`] (which endpoint), [`pool`] (which
 //! connection), [`upstream`]
 //! (replies), [`finish`] (the one place where a request ends), [`flow`] (who is
-//! not read while whom), [`sweep`] (deadlines). Beside it: [`guard`] (who may pass),
+//! not read while whom), [`sweep`] (deadlines), [`leave`] (who is to go elsewhere). Beside it: [`guard`] (who may pass),
 //! [`fault`] and [`pace`] (what goes wrong on purpose).
 
 mod balance;
@@ -28,6 +28,7 @@ mod finish;
 mod flow;
 mod guard;
 mod launch;
+mod leave;
 mod local;
 mod observe;
 mod pace;
@@ -174,11 +175,16 @@ pub struct Engine {
     /// For reuse.
     #[expect(clippy::vec_box, reason = "flights hold the boxes")]
     kept: Vec<Box<Kept>>,
-    draining: bool,
     /// Who takes the connections that can leave.
     heir: Option<Heir>,
     /// Connections that may be able to leave now.
     leavers: Vec<DownId>,
+    /// All connections leave.
+    draining: Option<leave::Times>,
+    /// By listener: its connections leave.
+    left: Vec<Option<leave::Times>>,
+    /// No leaving connection has anything due before this, ms.
+    earliest_leave: u64,
     counters: Counters,
     tap: Option<Tap>,
 }
@@ -218,9 +224,11 @@ impl Engine {
             purses: snapshot.clusters.iter().map(|c| Purse::new(c.retry_budget)).collect(),
             mirroring: 0,
             kept: Vec::new(),
-            draining: false,
             heir: None,
             leavers: Vec::new(),
+            draining: None,
+            left: Vec::new(),
+            earliest_leave: u64::MAX,
             counters: Counters::default(),
             tap,
             snapshot: Rc::new(snapshot),

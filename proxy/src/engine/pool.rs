@@ -256,7 +256,7 @@ impl Engine {
         let Some(upstream) = self.ups.get_mut(up) else { return };
         upstream.used = true;
         let (cluster, endpoint) = (upstream.cluster, upstream.endpoint);
-        if upstream.draining || self.draining || self.yields(cluster, endpoint) {
+        if upstream.draining || self.yields(cluster, endpoint) {
             self.close_up(up, Fault::UpstreamReset);
             return;
         }

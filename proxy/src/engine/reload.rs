@@ -54,7 +54,7 @@ impl Engine {
         }
         self.changes += 1;
         self.vacate(&had, &now);
-        self.let_go_of_listeners(&had, &now);
+        self.reopen(&now);
         // Times may have become shorter.
         self.look_by(self.now);
         self.forget_past();
@@ -211,13 +211,12 @@ impl Engine {
         }
     }
 
-    fn drain_listener(&mut self, _at: usize) {}
-
-    /// Has the connections of listeners that are no more go, as all do in a drain.
-    fn let_go_of_listeners(&mut self, had: &Snapshot, now: &Snapshot) {
-        for (at, listener) in now.listeners.iter().enumerate() {
-            if listener.retired && had.listeners.get(at).is_some_and(|before| !before.retired) {
-                self.drain_listener(at);
+    /// Listeners that are back take connections again; those that are no more are the shell's
+    /// to drain.
+    fn reopen(&mut self, now: &Snapshot) {
+        for (left, listener) in self.left.iter_mut().zip(&now.listeners) {
+            if !listener.retired {
+                *left = None;
             }
         }
     }

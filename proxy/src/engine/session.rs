@@ -323,21 +323,6 @@ impl Engine {
         self.mark_down(id);
     }
 
-    /// Ends a session whose client can be told that it has to go elsewhere; others last.
-    pub(super) fn dismiss(&mut self, id: DownId) {
-        let snapshot = self.snapshot.clone();
-        let Some(down) = self.downs.get(id) else { return };
-        let enabled = down.protocol.and_then(|at| snapshot.protocols.get(at));
-        let (Some(dialogue), Some(enabled)) = (&down.dialogue, enabled) else { return };
-        let mut words = self.spares.take();
-        enabled.protocol.farewell(dialogue.opened, Fault::ShuttingDown, &mut words);
-        let any = !words.is_empty();
-        self.spares.give(words);
-        if any {
-            self.end_session(id, Fault::ShuttingDown);
-        }
-    }
-
     /// Ends a session from our side.
     pub(super) fn end_session(&mut self, id: DownId, fault: Fault) {
         match self.downs.get(id).map(|down| &down.state) {

@@ -9,6 +9,7 @@ use polyport_codecs::{Decoder, Head, Kind, Lease, Metadata, Outcome, ReplyTo};
 use super::buffer::OutBuffer;
 use super::fault::Fate;
 use super::launch::Kept;
+use super::leave::Leaving;
 use super::pace::Pace;
 use super::patience::SessionTimes;
 use super::peer::Peer;
@@ -159,6 +160,10 @@ pub struct Downstream {
     pub in_flight: usize,
     /// The id of the latest request, as the client wrote it.
     pub latest_id: u64,
+    /// What is kept of the latest message, so that others can be written as it was.
+    pub spoke: Option<ReplyTo>,
+    /// It is to end, and how.
+    pub leaving: Option<Box<Leaving>>,
     /// The latest request in flight travels on a connection of its own, so
     /// that those after it must wait to stay in order.
     pub alone: bool,

@@ -31,6 +31,7 @@ impl Engine {
             .min(self.earliest_wait)
             .min(wait)
             .min(self.next_sleeper())
+            .min(self.earliest_leave)
     }
 
     /// Ends whatever is past its deadline.
@@ -44,6 +45,7 @@ impl Engine {
             self.expire_queues();
         }
         self.expire_waits();
+        self.expire_leaving();
         if self.now >= self.earliest_conn {
             self.expire_downs();
             self.expire_ups();
@@ -243,41 +245,6 @@ impl Engine {
     /// Whether a connection state other than the empty one is no client's any more.
     fn profile_unused(&self, profile: usize) -> bool {
         profile > 0 && self.profiles.get(profile).is_none_or(|state| state.downs == 0)
-    }
-
-    /// Takes no new connections, and ends each one when what is in flight on it
-    /// has been answered.
-    pub fn drain(&mut self) {
-        self.draining = true;
-        let downs: Vec<DownId> = self.downs.iter().map(|(id, _)| id).collect();
-        for id in downs {
-            if self.goes_elsewhere(id) {
-                continue;
-            }
-            let Some(down) = self.downs.get_mut(id) else { continue };
-            match down.state {
-                DownState::Detecting => self.stop_reading(id),
-                // What is in flight is answered, and what was read and waits for whatever
-                // reason learns that it may go elsewhere; nothing new is read.
-                DownState::Idle => {
-                    down.parked = true;
-                    self.wake_down(id);
-                }
-                // A body still coming is read to its end; the reply then closes.
-                DownState::Body { flight, .. } | DownState::Steps { flight, .. } => {
-                    if let Some(flight) = flight.and_then(|id| self.flights.get_mut(id)) {
-                        flight.last = true;
-                    }
-                }
-                DownState::Session(_) => self.dismiss(id),
-                DownState::Closing { .. } => {}
-            }
-        }
-    }
-
-    /// Whether a drained engine has nothing left to do.
-    pub fn is_drained(&self) -> bool {
-        self.draining && self.downs.is_empty()
     }
 }
 

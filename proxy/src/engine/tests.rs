@@ -7,6 +7,7 @@
 mod balance;
 mod between;
 mod guard;
+mod leave;
 mod sim;
 mod slow;
 mod storm;

@@ -249,8 +249,6 @@ impl Engine {
                 return None;
             }
         }
-        let down = self.flights.get(to)?.down;
-        let ends = self.draining && !interim && !self.goes_elsewhere(down);
         let flight = self.flights.get_mut(to)?;
         let mut replying_whole = false;
         if !interim {
@@ -272,19 +270,20 @@ impl Engine {
             }
         }
         let session = head.lease == Lease::Session;
+        let leaves = !interim
+            && !session
+            && self.downs.get(flight.down).is_some_and(|down| down.ends_with_reply());
+        flight.last |= leaves;
         let hop = Hop {
             side: Side::Reply,
             id: (exchange == Exchange::Correlated).then_some(flight.reply_to.id),
             source: None,
             secure: false,
             request: flight.reply_to,
-            close: !session && (flight.last || ends),
+            close: !session && flight.last,
             plain_body: flight.plain_body,
             timeout: None,
         };
-        if ends && exchange == (Exchange::Ordered { shared: false }) {
-            flight.last = true;
-        }
         let (down_id, lane, route) = (flight.down, flight.lane, flight.route);
         let generation = flight.generation;
         // An interim reply leaves them for the final one.
@@ -377,7 +376,7 @@ impl Engine {
     pub(super) fn ended_up(&mut self, id: UpId) {
         let Some(upstream) = self.ups.get_mut(id) else { return };
         upstream.eof = true;
-        if upstream.unwritten && upstream.in_flight > 0 && (!self.draining || self.heir.is_some()) {
+        if upstream.unwritten && upstream.in_flight > 0 {
             self.reconnect(id);
             return;
         }

@@ -63,7 +63,7 @@ pub(crate) struct Sessions {
 }
 
 /// By cluster and address.
-pub(crate) type AllSessions = Rc<RefCell<HashMap<(usize, SocketAddr), Rc<Sessions>>>>;
+pub(crate) type AllSessions = Rc<RefCell<HashMap<(usize, u32, SocketAddr), Rc<Sessions>>>>;
 
 impl Sessions {
     pub(crate) fn new(idle: Duration, secure: bool) -> Rc<Self> {

@@ -10,6 +10,7 @@
 
 mod body;
 pub(crate) mod client;
+pub(crate) mod leave;
 pub(crate) mod pipe;
 pub(crate) mod server;
 mod text;

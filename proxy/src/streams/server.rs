@@ -9,9 +9,9 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use tokio::sync::Notify;
 
 use super::body::{into_pipe, send_data};
+use super::leave::Leaving;
 use super::pipe::{self, End, Reader};
 use super::text::{self, Framing, Garbled, Piece, RequestHead};
 use super::watch::Watched;
@@ -24,8 +24,8 @@ use crate::worker::wire::{Rewound, Wire};
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) inbox: Rc<Inbox>,
-    /// Told when no new streams are taken any more.
-    pub(crate) draining: Rc<(Cell<bool>, Notify)>,
+    /// Whose clients are to open no new streams.
+    pub(crate) leaving: Rc<Leaving>,
     /// How many such connections there are.
     pub(crate) open: Rc<Cell<usize>>,
     /// Bytes of a head.
@@ -43,6 +43,9 @@ pub(crate) struct From {
     pub(crate) protocol: usize,
     pub(crate) peer: Rc<Peer>,
 }
+
+/// Longer than any connection is waited for.
+const FAR: Duration = Duration::from_secs(86_400);
 
 /// Counts a connection for as long as it lives.
 struct Counted(Shared);
@@ -82,10 +85,15 @@ pub(crate) async fn serve(wire: Rewound<Wire>, from: From, shared: Shared) {
     let mut look = tokio::time::interval(period);
     let (mut half_since, mut busy_at) = (None, Instant::now());
     let mut going_since = None;
-    let mut told = std::pin::pin!(shared.draining.1.notified());
+    let mut told = std::pin::pin!(shared.leaving.told());
+    let mut deadline = std::pin::pin!(tokio::time::sleep(FAR));
+    let mut leaves = false;
     loop {
-        if shared.draining.0.get() && !going {
-            going = true;
+        if !leaves && let Some(until) = shared.leaving.until(from.listener) {
+            (leaves, going) = (true, true);
+            deadline.as_mut().reset(until);
+            // First a GOAWAY that refuses nothing, as streams may be under way to us; when the
+            // client has surely seen it, the one that names the last stream.
             connection.graceful_shutdown();
         }
         tokio::select! {
@@ -108,7 +116,8 @@ pub(crate) async fn serve(wire: Rewound<Wire>, from: From, shared: Shared) {
                 }
                 None => break,
             },
-            () = &mut told, if !going => {}
+            () = &mut told, if !leaves => told.set(shared.leaving.told()),
+            () = &mut deadline, if leaves => break,
             _ = look.tick() => {
                 let now = Instant::now();
                 if at_rest.get() {

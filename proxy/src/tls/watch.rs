@@ -1,40 +1,36 @@
 //! Certificates that change while the proxy runs.
 
 use std::io;
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::TlsError;
-use crate::snapshot::Snapshot;
+use crate::control::{Control, WeakControl};
 
 /// How often the files are looked at.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Starts a thread that reads changed certificates again, until `snapshot` is
-/// gone; none where there is nothing to watch.
+/// Starts a thread that reads changed certificates again, for as long as the proxy is there.
 ///
 /// # Errors
 /// Where the thread cannot be started.
-pub(crate) fn watch(snapshot: &Arc<Snapshot>) -> io::Result<()> {
-    let any = snapshot.listeners.iter().any(|listener| listener.tls.is_some())
-        || snapshot.clusters.iter().any(|cluster| cluster.tls.is_some());
-    if any {
-        let snapshot = Arc::downgrade(snapshot);
-        std::thread::Builder::new().name("certificates".into()).spawn(move || look(&snapshot))?;
-    }
+pub(crate) fn watch(control: &Control) -> io::Result<()> {
+    let control = control.weak();
+    std::thread::Builder::new().name("certificates".into()).spawn(move || look(&control))?;
     Ok(())
 }
 
-fn look(snapshot: &Weak<Snapshot>) {
+fn look(control: &WeakControl) {
     loop {
         std::thread::sleep(EVERY);
-        let Some(snapshot) = snapshot.upgrade() else { return };
-        for listener in &snapshot.listeners {
+        let Some(control) = control.upgrade() else { return };
+        control.tidy();
+        let snapshot = control.snapshot();
+        for listener in snapshot.listeners.iter().filter(|listener| !listener.retired) {
             if let Some(tls) = &listener.tls {
                 tell("listener", &listener.name, tls.refresh());
             }
         }
-        for cluster in &snapshot.clusters {
+        for cluster in snapshot.clusters.iter().filter(|cluster| !cluster.retired) {
             if let Some(tls) = &cluster.tls {
                 tell("cluster", &cluster.name, tls.refresh());
             }

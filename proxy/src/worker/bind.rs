@@ -93,7 +93,8 @@ pub(super) fn bind_all(
     Ok((addresses, all))
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// A listening socket that every worker has for itself.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;

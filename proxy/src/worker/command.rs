@@ -11,9 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::hands::Lent;
 use super::ready::{Ready, ReadyList};
 use crate::control::upgrade::{Moved, Takes};
+use crate::snapshot::Snapshot;
 
 /// Something for a worker to do between two turns.
 pub(crate) enum Command {
+    /// Goes on with another config.
+    Reload(Box<Next>),
     /// Say that it is alive, by adding one.
     Answer(Arc<AtomicUsize>),
     /// Lend its listening sockets to a process that may take over.
@@ -42,20 +45,29 @@ pub(crate) enum Command {
     },
 }
 
+/// Another config for a worker.
+pub(crate) struct Next {
+    /// The config.
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// The worker's own sockets of listeners that were not there, by position.
+    pub(crate) listeners: Vec<(usize, std::net::TcpListener)>,
+}
+
 /// One worker's commands, in the order they were sent.
-#[derive(Default)]
 pub(crate) struct Commands {
     /// `None`: the worker has ended.
     sent: Mutex<Option<Vec<Command>>>,
     list: Arc<ReadyList>,
 }
 
-impl Commands {
-    /// For a worker that is about to start.
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { sent: Mutex::new(Some(Vec::new())), list: Arc::default() })
+impl Default for Commands {
+    /// Of a worker that is about to start.
+    fn default() -> Self {
+        Self { sent: Mutex::new(Some(Vec::new())), list: Arc::default() }
     }
+}
 
+impl Commands {
     fn lock(&self) -> MutexGuard<'_, Option<Vec<Command>>> {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }

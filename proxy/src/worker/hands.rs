@@ -25,7 +25,7 @@ pub(crate) struct Lent {
 
 /// All workers of a proxy; may be copied freely, and outlive them.
 #[derive(Clone)]
-pub struct Hands(pub(super) Arc<[Arc<Commands>]>);
+pub struct Hands(pub(crate) Arc<[Arc<Commands>]>);
 
 impl Hands {
     /// Asks every worker to add one to `answered` when it comes round; how many there are.

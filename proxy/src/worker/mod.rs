@@ -31,8 +31,10 @@ use tokio::sync::Notify;
 use command::Commands;
 
 pub use bind::Given;
+pub(crate) use bind::bind;
 pub use hands::Hands;
 
+use crate::control::Control;
 use crate::engine::{Counters, Tap};
 use crate::guard::Audit;
 use crate::health::watch::Watch;
@@ -117,15 +119,11 @@ pub struct Proxy {
     addresses: Vec<SocketAddr>,
     workers: Vec<JoinHandle<()>>,
     boards: Vec<Arc<Board>>,
-    /// By worker.
-    commands: Vec<Arc<Commands>>,
     stop: Arc<Stop>,
     /// Writes denials to their file; ends after the workers.
     audit: Option<JoinHandle<()>>,
-    snapshot: Arc<Snapshot>,
+    control: Control,
     began: tokio::time::Instant,
-    /// Checks endpoints for as long as the proxy is there.
-    _watch: Option<Watch>,
 }
 
 impl Proxy {
@@ -155,9 +153,14 @@ impl Proxy {
         given: Vec<Given>,
     ) -> Result<Self, StartError> {
         let (addresses, sockets) = bind::bind_all(&snapshot, given)?;
-        crate::tls::watch::watch(&snapshot)?;
         let stop = Arc::new(Stop::default());
         let began = tokio::time::Instant::now();
+        let workers = snapshot.workers.max(1);
+        let commands: Vec<Arc<Commands>> = (0..workers).map(|_| Arc::default()).collect();
+        let watch = Watch::new(began);
+        watch.begin(&snapshot)?;
+        let control = Control::new(snapshot.clone(), commands.clone(), watch);
+        crate::tls::watch::watch(&control)?;
         let (sink, audit) = match &snapshot.access.audit {
             Audit::File(path) => {
                 let opened = crate::audit::file(path);
@@ -171,18 +174,14 @@ impl Proxy {
             addresses,
             workers: Vec::new(),
             boards: Vec::new(),
-            commands: Vec::new(),
             stop,
             audit,
-            snapshot: snapshot.clone(),
+            control,
             began,
-            _watch: crate::health::watch::watch(&snapshot, began)?,
         };
-        for (at, own) in sockets.into_iter().enumerate() {
+        for (at, (own, commands)) in sockets.into_iter().zip(commands).enumerate() {
             let board = Arc::new(Board::default());
             proxy.boards.push(board.clone());
-            let commands = Commands::new();
-            proxy.commands.push(commands.clone());
             let (snapshot, stop, tap) = (snapshot.clone(), proxy.stop.clone(), tap.clone());
             let sink = sink.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -220,9 +219,14 @@ impl Proxy {
         self.addresses.clone()
     }
 
-    /// What it runs.
-    pub fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
+    /// What it runs now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.control.snapshot()
+    }
+
+    /// What changes it.
+    pub fn control(&self) -> &Control {
+        &self.control
     }
 
     /// The engines' clock: ms since it started.
@@ -259,7 +263,7 @@ impl Proxy {
 
     /// Its workers, to be asked things by other threads.
     pub fn hands(&self) -> Hands {
-        Hands(self.commands.clone().into())
+        self.control.hands()
     }
 
     fn ask_to_stop(&self) {

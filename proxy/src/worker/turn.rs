@@ -16,12 +16,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
 use super::bind::Own;
-use super::command::{Commands, Orders};
+use super::command::{Commands, Next, Orders};
 use super::dial::dial;
 use super::greet::{Greeted, greet, greets};
 use super::inbox::{Arrival, Inbox};
@@ -33,7 +32,7 @@ use crate::audit::Sink;
 use crate::control::upgrade::Moved;
 use crate::engine::state::{ConnId, UpId};
 use crate::engine::{Action, Engine, Peer, Tap, Way};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Endpoint, Snapshot};
 use crate::streams::{client, pipe, server};
 
 /// Bytes read from one connection in one turn, at most; so a busy one does not
@@ -53,8 +52,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 pub(super) struct Worker {
     engine: Engine,
     sockets: Sockets,
-    /// Each with its index into the snapshot's.
-    listeners: Vec<(TcpListener, Arc<Signal>, Waker, usize)>,
+    /// By slot, which a socket keeps for as long as it is open.
+    listeners: Vec<Option<Listening>>,
     list: Arc<ReadyList>,
     ready: Vec<Ready>,
     /// To be looked at in the next turn although nothing will wake them.
@@ -68,7 +67,6 @@ pub(super) struct Worker {
     stopping: Pin<Box<dyn Future<Output = ()>>>,
     /// When a drain is given up.
     drain_until: Option<u64>,
-    drain: Duration,
     board: Arc<Board>,
     orders: Orders,
     /// Where connections go that another process takes, and where each listener listened.
@@ -86,6 +84,15 @@ pub(super) struct Worker {
     sessions: client::AllSessions,
 }
 
+/// An open listening socket.
+struct Listening {
+    /// Index into the snapshot's listeners.
+    position: usize,
+    socket: TcpListener,
+    signal: Arc<Signal>,
+    waker: Waker,
+}
+
 impl Worker {
     pub(super) fn new(
         snapshot: Arc<Snapshot>,
@@ -99,34 +106,23 @@ impl Worker {
     ) -> io::Result<Self> {
         let orders = Orders(commands);
         let list = orders.list().clone();
-        let listeners = listeners
-            .into_iter()
-            .enumerate()
-            .map(|(at, (of, listener))| {
-                let signal = Signal::new(&list, Ready::Listener(at));
-                let waker = Waker::from(signal.clone());
-                Ok((TcpListener::from_std(listener)?, signal, waker, of))
-            })
-            .collect::<io::Result<Vec<_>>>()?;
-        let again = (0..listeners.len()).map(Ready::Listener).collect();
         let waiting = stop.clone();
         let inbox = Inbox::new(list.clone());
         let streams = server::Shared {
             inbox: inbox.clone(),
-            draining: Rc::new((Cell::new(false), Notify::new())),
+            leaving: Rc::default(),
             open: Rc::default(),
             head: snapshot.limits.head,
             idle: snapshot.timeouts.idle,
             read: snapshot.timeouts.read,
         };
-        Ok(Self {
-            drain: snapshot.timeouts.drain,
+        let mut worker = Self {
             engine: Engine::new(snapshot.clone(), seed, tap),
             sockets: Sockets::default(),
-            listeners,
+            listeners: Vec::new(),
             list,
             ready: Vec::new(),
-            again,
+            again: Vec::new(),
             scratch: vec![0; READ].into_boxed_slice(),
             began,
             alarm: Box::pin(tokio::time::sleep(Duration::from_secs(3600))),
@@ -145,7 +141,74 @@ impl Worker {
             dials: HashMap::new(),
             streams,
             sessions: Rc::default(),
-        })
+        };
+        for (position, socket) in listeners {
+            worker.listen(position, socket)?;
+        }
+        Ok(worker)
+    }
+
+    /// Accepts from one more socket.
+    fn listen(&mut self, position: usize, socket: std::net::TcpListener) -> io::Result<()> {
+        let slot = self.listeners.iter().position(Option::is_none);
+        let slot = slot.unwrap_or_else(|| {
+            self.listeners.push(None);
+            self.listeners.len() - 1
+        });
+        let signal = Signal::new(&self.list, Ready::Listener(slot));
+        let waker = Waker::from(signal.clone());
+        let socket = TcpListener::from_std(socket)?;
+        if let Some(place) = self.listeners.get_mut(slot) {
+            *place = Some(Listening { position, socket, signal, waker });
+        }
+        self.again.push(Ready::Listener(slot));
+        Ok(())
+    }
+
+    /// Goes on with another config.
+    fn reload(&mut self, next: Next) {
+        let Next { snapshot, listeners } = next;
+        // What came before the listener went is still served.
+        let gone = |listening: &Listening| {
+            snapshot.listeners.get(listening.position).is_none_or(|known| known.retired)
+        };
+        for slot in 0..self.listeners.len() {
+            if self.listeners.get(slot).and_then(Option::as_ref).is_some_and(gone) {
+                self.accept(slot);
+                if let Some(place) = self.listeners.get_mut(slot) {
+                    *place = None;
+                }
+            }
+        }
+        self.streams.head = snapshot.limits.head;
+        self.streams.idle = snapshot.timeouts.idle;
+        self.streams.read = snapshot.timeouts.read;
+        self.engine.reload(snapshot.clone());
+        self.sessions.borrow_mut().retain(|(cluster, epoch, address), _| {
+            snapshot.clusters.get(*cluster).is_some_and(|cluster| {
+                let here = |endpoint: &Endpoint| endpoint.address == *address && !endpoint.retired;
+                cluster.epoch == *epoch && cluster.endpoints.iter().any(here)
+            })
+        });
+        let had = std::mem::replace(&mut self.snapshot, snapshot.clone());
+        for (at, listener) in snapshot.listeners.iter().enumerate() {
+            match had.listeners.get(at) {
+                Some(before) if listener.retired && !before.retired => {
+                    self.leave(Some(at));
+                }
+                Some(before) if !listener.retired && before.retired => {
+                    self.streams.leaving.forget(at);
+                }
+                _ => {}
+            }
+        }
+        if self.drain_until.is_none() {
+            for (position, socket) in listeners {
+                if let Err(error) = self.listen(position, socket) {
+                    tracing::error!(%error, "a new listener cannot be used");
+                }
+            }
+        }
     }
 
     /// Denials are told there.
@@ -161,17 +224,40 @@ impl Worker {
         self.micros() / 1000
     }
 
+    /// Asks the clients of a listener, by its position, or all of them to go elsewhere; when
+    /// those who do not are cut off, ms.
+    fn leave(&mut self, listener: Option<usize>) -> u64 {
+        let until = self.now() + self.snapshot.timeouts.drain.as_millis() as u64;
+        match listener {
+            Some(listener) => self.engine.drain_listener(listener, until),
+            None => self.engine.drain(until),
+        }
+        self.streams.leaving.tell(listener, self.began + Duration::from_millis(until));
+        until
+    }
+
+    /// Whether all clients of a worker that stops are gone, those that are being greeted, too.
+    fn is_empty(&self) -> bool {
+        self.engine.is_drained()
+            && self.streams.open.get() == 0
+            && self.greeting.get() == 0
+            && !self.awaits_more()
+    }
+
     fn accept(&mut self, at: usize) {
         for _ in 0..ACCEPTS {
-            let Some((listener, signal, waker, of)) = self.listeners.get(at) else { return };
-            let of = *of;
+            let Some(Some(Listening { position, socket, signal, waker })) = self.listeners.get(at)
+            else {
+                return;
+            };
+            let position = *position;
             signal.seen();
-            match listener.poll_accept(&mut Context::from_waker(waker)) {
+            match socket.poll_accept(&mut Context::from_waker(waker)) {
                 Poll::Pending => return,
                 Poll::Ready(Ok((stream, source))) => {
                     // Small messages are batched here; the kernel must not wait for more.
                     let _ = stream.set_nodelay(true);
-                    self.welcome(of, stream, source);
+                    self.welcome(position, stream, source);
                 }
                 Poll::Ready(Err(error)) => {
                     tracing::warn!(%error, "cannot accept");
@@ -232,14 +318,11 @@ impl Worker {
         self.read(conn);
     }
 
-    /// Takes no more connections; those that are there end in their time.
+    /// Takes no more connections; those that are there leave in their time.
     fn begin_drain(&mut self) {
         // Dropping the listeners turns new connections away at once.
         self.listeners.clear();
-        self.drain_until = Some(self.now() + self.drain.as_millis() as u64);
-        self.engine.drain();
-        self.streams.draining.0.set(true);
-        self.streams.draining.1.notify_waiters();
+        self.drain_until = Some(self.leave(None));
     }
 
     /// Takes up what tasks have ready.
@@ -385,7 +468,7 @@ impl Worker {
             }
             let sessions = all
                 .borrow_mut()
-                .entry((way.cluster, endpoint.address))
+                .entry((way.cluster, cluster.epoch, endpoint.address))
                 .or_insert_with(|| {
                     client::Sessions::new(cluster.idle_timeout, cluster.tls.is_some())
                 })
@@ -514,7 +597,7 @@ impl Future for Worker {
             worker.engine.pending(),
         );
         if let Some(until) = worker.drain_until
-            && (worker.is_left() || worker.now() >= until)
+            && (worker.is_empty() || worker.now() >= until)
         {
             return Poll::Ready(());
         }

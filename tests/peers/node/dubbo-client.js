@@ -9,6 +9,8 @@ const dubbo = require('./dubbo');
 
 const INTERFACE = 'com.polyport.Echo';
 const HANG = 20_000;
+// What a server that is about to stop says: the string R.
+const READ_ONLY = Buffer.from('\x01R');
 
 // One connection. Every id must be answered once; an answer to no request is an error.
 class Client {
@@ -40,6 +42,10 @@ class Client {
     if (message.flags & dubbo.REQUEST) {
       // A server that probes its client: answer, as a consumer does.
       assert.ok(message.flags & dubbo.EVENT, 'a request from the server');
+      if (message.body.equals(READ_ONLY)) {
+        assert.ok(!this.told && !(message.flags & dubbo.TWO_WAY), 'told twice, or asked for a reply');
+        this.told = true;
+      }
       if (message.flags & dubbo.TWO_WAY) this.socket.write(dubbo.heartbeatReply(message.id));
       return;
     }
@@ -405,6 +411,52 @@ const stories = {
       assert.ok(tally.answered > 0 && tally.failed === 0 && tally.lost === 0, JSON.stringify(tally));
     }
     console.log(JSON.stringify(tally));
+  },
+
+  // Calls until the server asks to leave; all of them are answered.
+  leaving: async port => {
+    const client = await Client.connect(port);
+    const waiting = [];
+    const call = at => waiting.push(client.value('plain', STRING, [ `value ${at}` ]));
+    await client.value('plain', STRING, [ 'first' ]);
+    console.log('ready');
+    for (let at = 0; !client.told; at++) {
+      assert.ok(at < 4000, 'never told');
+      call(at);
+      await sleep(5);
+    }
+    // What was on its way to a server that said so.
+    call('last');
+    await Promise.all(waiting);
+    console.log(`answered ${waiting.length}`);
+    client.end();
+    await client.closed;
+  },
+
+  // The same, heard by an implementation that is not ours.
+  leavingCompat: async port => {
+    const socket = net.connect(Number(port), '127.0.0.1');
+    const sentReqs = new Map();
+    const output = encoder({ sentReqs });
+    const input = decoder({ sentReqs });
+    output.pipe(socket).pipe(input);
+    let told = false;
+    let answered = 0;
+    input.on('error', error => { throw error; });
+    input.on('response', ({ data }) => { assert.ok(!data.error); answered += 1; });
+    input.on('heartbeat', packet => { told = packet.data === 'R'; });
+    let asked = 0;
+    while (!told) {
+      assert.ok(asked < 1000, 'never told');
+      output.writeRequest(++asked, { serverSignature: `${INTERFACE}:1.0.0`, methodName: 'plain', args: [ 'x' ] });
+      if (asked === 10) console.log('ready');
+      await sleep(20);
+    }
+    for (let wait = 0; answered < asked; wait++) {
+      assert.ok(wait < 400, `${answered} of ${asked}`);
+      await sleep(20);
+    }
+    socket.destroy();
   },
 
   // An implementation that is not ours on this end as well.

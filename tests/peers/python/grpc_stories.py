@@ -421,6 +421,37 @@ def draining(port):
     assert len(list(stream)) == 99
 
 
+def leaving(port, other):
+    """One of two servers says that it goes: no call fails, and those after it go to the other."""
+    options = [*OPTIONS, ("grpc.max_reconnect_backoff_ms", 500), ("grpc.default_authority", "calls.test")]
+    failures, calls = [], []
+    stop = threading.Event()
+
+    def work(number):
+        try:
+            client = Client(port)
+            client.channel = grpc.insecure_channel(f"ipv4:127.0.0.1:{port},127.0.0.1:{other}", options)
+            for count in range(100_000):
+                data = f"{number}-{count}".encode()
+                assert client.call("Unary", data) == data
+                calls.append(1)
+                if stop.is_set():
+                    break
+                time.sleep(0.002)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    [thread.start() for thread in threads]
+    time.sleep(1)
+    print("ready", flush=True)
+    time.sleep(4)
+    stop.set()
+    [thread.join() for thread in threads]
+    assert not failures, failures
+    assert len(calls) > 100, len(calls)
+
+
 def changed(port):
     """A header that the config sets is metadata at the server; one it sets in replies, at the client."""
     client = Client(port)

@@ -324,6 +324,33 @@ def storm(port, version, clients="50"):
         raise failures.get()
 
 
+def leaving(port, version, clients="20"):
+    """The server stops: each client is served until it is told so, and not all at once."""
+    opened = [Client(port, version) for _ in range(int(clients))]
+    for client in opened:
+        client.open()
+        client.subscribe((f"to/{id(client)}", 1))
+    print("ready", flush=True)
+    ended = []
+    while len(ended) < len(opened):
+        for client in opened:
+            if client in (had for had, _, _ in ended):
+                continue
+            try:
+                flags, code = client.ended.get(timeout=0.02)
+            except queue.Empty:
+                continue
+            ended.append((client, time.monotonic(), (flags.is_disconnect_packet_from_server, code.value)))
+    for client, _, told in ended:
+        client.paho.loop_stop()
+        if version == "5.0":
+            assert told == (True, 0x8B), told
+        else:
+            assert not told[0], told
+    times = [when for _, when, _ in ended]
+    assert max(times) - min(times) > 1, "all at once"
+
+
 def where(port, version, names="12", times="4"):
     """A name finds the same server each time, and names find both.
 

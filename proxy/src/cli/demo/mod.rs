@@ -75,7 +75,7 @@ pub(super) fn demo(registry: &Registry, options: &Options) -> io::Result<ExitCod
     let address = proxy.addresses().first().copied().unwrap_or(options.listen);
     show.introduction(address, &text);
     runtime.block_on(async {
-        let stop = Stop::new()?;
+        let mut stop = Stop::new()?;
         let end = async {
             match options.seconds {
                 Some(seconds) => {

@@ -3,7 +3,8 @@
 //! A line `Lnnnn…` announces a body of that many bytes after it, as does `Mnnnn…`; after
 //! `Tnnnn…` its sender waits for that many milliseconds. `O…` expects no reply, and `J…`
 //! opens a session. From `H…` to `E…` a client keeps its connection. Whatever begins with
-//! `M` or `N` must not be done twice.
+//! `M` or `N` must not be done twice. A line with `~` asks its reader to leave; a reply whose
+//! sign is `.` says that the connection ends.
 
 use std::sync::Arc;
 
@@ -52,7 +53,15 @@ impl Protocol for Toy {
         &[]
     }
     fn compile(&self, _: &Limits, _: &Interest) -> Arc<dyn Codec> {
-        Arc::new(ToyCodec { held: matches!(self.exchange, Exchange::Ordered { .. }) })
+        Arc::new(ToyCodec {
+            held: matches!(self.exchange, Exchange::Ordered { .. }),
+            leave: match self.exchange {
+                Exchange::Correlated if !self.ordered_servers => Leave::Told,
+                Exchange::Ordered { shared: false } => Leave::Reply,
+                Exchange::Session => Leave::Farewell,
+                _ => Leave::Silent,
+            },
+        })
     }
     fn set_correlation(&self, head: &mut [u8], id: u64) {
         if let Some(place) = head.get_mut(..16) {
@@ -69,6 +78,12 @@ impl Protocol for Toy {
                 );
             }
             None => out.extend_from_slice(bytes),
+        }
+        if hop.close
+            && hop.side == Side::Reply
+            && let Some(sign) = out.get_mut(start + 16)
+        {
+            *sign = b'.';
         }
         if let (Some(id), Some(head)) = (hop.id, out.get_mut(start..)) {
             self.set_correlation(head, id);
@@ -92,11 +107,18 @@ impl Protocol for Toy {
 struct ToyCodec {
     /// Clients may keep connections.
     held: bool,
+    leave: Leave,
 }
 
 impl Codec for ToyCodec {
     fn decoder(&self, side: Side) -> Box<dyn Decoder> {
         Box::new(ToyDecoder { side, held: self.held, holding: false })
+    }
+    fn leave(&self, spoke: ReplyTo, out: &mut Vec<u8>) -> Leave {
+        if self.leave == Leave::Told {
+            out.extend_from_slice(format!("{:016x}~\n", spoke.id).as_bytes());
+        }
+        self.leave
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::sim::{Plan, snapshot};
 use super::toy::{self, Toy};
 use crate::breaker::{Bounds, Breaker};
-use crate::engine::state::{ConnId, UpId};
+use crate::engine::state::{ConnId, DownId, UpId};
 use crate::engine::{Action, Engine, Net, Peer, Written};
 use crate::snapshot::Snapshot;
 
@@ -92,6 +92,21 @@ impl Worker {
                 self.turn();
             }
         }
+    }
+
+    /// All clients are to leave, and those who did not hear have had their time.
+    pub(super) fn call_last(&mut self) {
+        self.engine.drain(self.now + 10_000);
+        let downs: Vec<DownId> = self.engine.downs.iter().map(|(id, _)| id).collect();
+        for id in downs {
+            let down = self.engine.downs.get_mut(id).expect("a client");
+            if let Some(leaving) = &mut down.leaving {
+                leaving.last_call = self.now;
+            }
+        }
+        self.engine.earliest_leave = self.now;
+        self.engine.expire_leaving();
+        self.turn();
     }
 
     /// What the server on the so-many-th connection that was ever opened has heard.
@@ -357,11 +372,11 @@ fn who_waits_when_the_proxy_is_to_stop_may_ask_elsewhere() {
     let mut worker = alone();
     let first = worker.ask(&line(0));
     let second = worker.ask(&line(1));
-    worker.engine.drain();
+    worker.call_last();
     worker.turn();
     assert_eq!(worker.got(second), format!("{:016x}!ShuttingDown\n", 1));
     worker.answer(0, 0);
-    assert_eq!(worker.got(first), format!("{:016x}=\n", 0));
+    assert_eq!(worker.got(first), format!("{:016x}.\n", 0));
     worker.pass(1_100);
     assert!(worker.engine.is_drained());
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 
 use tokio::net::TcpStream;
 
-use super::Worker;
+use super::{Listening, Worker};
 use crate::control::upgrade::{Moved, Takes};
 use crate::engine::{Carried, Heir, Peer};
 use crate::worker::command::Command;
@@ -18,6 +18,7 @@ impl Worker {
     pub(super) fn obey(&mut self) {
         for command in self.orders.take() {
             match command {
+                Command::Reload(next) => self.reload(*next),
                 Command::Answer(answered) => {
                     answered.fetch_add(1, Ordering::AcqRel);
                 }
@@ -40,8 +41,8 @@ impl Worker {
 
     fn lend(&self, to: &Sender<Lent>) {
         use std::os::fd::AsFd;
-        for (socket, _, _, at) in &self.listeners {
-            let Some(listener) = self.snapshot.listeners.get(*at) else { continue };
+        for Listening { position, socket, .. } in self.listeners.iter().flatten() {
+            let Some(listener) = self.snapshot.listeners.get(*position) else { continue };
             let again = socket.as_fd().try_clone_to_owned();
             match (socket.local_addr(), again) {
                 (Ok(address), Ok(socket)) => {
@@ -58,14 +59,16 @@ impl Worker {
     fn give_way(&mut self, takes: &[Takes], to: Sender<Moved>) {
         let mut heir = Heir { takes: vec![Vec::new(); self.snapshot.listeners.len()] };
         let mut addresses = vec![None; self.snapshot.listeners.len()];
-        for (socket, _, _, at) in &self.listeners {
+        for Listening { position, socket, .. } in self.listeners.iter().flatten() {
             let Ok(address) = socket.local_addr() else { continue };
             let Some(taken) = takes.iter().find(|takes| takes.address == address) else { continue };
             let named = taken.protocols.iter().filter_map(|name| {
                 let mut enabled = self.snapshot.protocols.iter();
                 enabled.position(|enabled| enabled.protocol.name() == name)
             });
-            if let (Some(place), Some(known)) = (heir.takes.get_mut(*at), addresses.get_mut(*at)) {
+            if let (Some(place), Some(known)) =
+                (heir.takes.get_mut(*position), addresses.get_mut(*position))
+            {
                 *place = named.collect();
                 *known = Some(address);
             }
@@ -77,12 +80,9 @@ impl Worker {
         }
     }
 
-    /// Whether all clients are gone, and no more come to be passed on.
-    pub(super) fn is_left(&self) -> bool {
-        self.engine.is_drained()
-            && self.streams.open.get() == 0
-            && self.greeting.get() == 0
-            && !(self.expects && self.leaving.is_some())
+    /// Whether connections may still come that are to be passed on.
+    pub(super) fn awaits_more(&self) -> bool {
+        self.expects && self.leaving.is_some()
     }
 
     /// Sends off the connections that can leave now.

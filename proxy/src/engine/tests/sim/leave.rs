@@ -78,7 +78,7 @@ fn relay(protocol: &'static Toy, seed: u64, plan: Plan) -> (Report, usize) {
         if rng.random_ratio(1, 40) && sides.len() < 6 {
             let last = sides.last_mut().expect("a side");
             last.engine.relinquish(Heir { takes: vec![vec![0]] });
-            last.engine.drain();
+            last.engine.drain(now + 100_000);
             settle(&mut last.engine, &mut last.world);
             let mut next = Side::new(&snapshot, seed + sides.len() as u64);
             next.engine.tick(now * 1000);

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use polyport_codecs::{Fault, Interest};
+use polyport_codecs::Fault;
 use polyport_router::{Route, Split, Table};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
 use super::super::sim::{Plan, snapshot};
 use super::super::toy::Toy;
+use super::change::interest;
 use crate::breaker::{Bounds, Breaker};
 use crate::guard::{Guard, Injected, Wrong};
 use crate::health::Health;
@@ -39,8 +40,12 @@ pub(super) struct Weather {
     pub(super) thinks: u64,
     pub(super) flaps: u32,
     pub(super) drain_at: Option<usize>,
+    /// Another config comes; per mille of rounds.
+    pub(super) changes: u32,
     /// Nothing happens that may cost a client its connection.
     pub(super) calm: bool,
+    /// All are asked to leave, and have as much time as they like.
+    pub(super) manners: bool,
     pub(super) mirrored: bool,
 }
 
@@ -58,7 +63,9 @@ pub(super) fn weather(rng: &mut SmallRng) -> Weather {
         thinks: if chance(rng, 50) { 150 } else { 1 },
         flaps,
         drain_at: (!calm && chance(rng, 20)).then(|| rng.random_range(1..400)),
+        changes: if chance(rng, 50) { rng.random_range(1..20) } else { 0 },
         calm,
+        manners: false,
         mirrored: false,
     }
 }
@@ -70,8 +77,8 @@ pub(super) fn config(
     weather: &mut Weather,
 ) -> Snapshot {
     let mut all = snapshot(protocol, Plan::calm());
-    all.interest = Interest::of(["source.port"]);
-    let port = all.interest.slot("source.port").expect("a slot");
+    let (interest, port) = interest(rng);
+    all.interest = interest;
     all.facts.source_port = Some(port);
     all.buffers.in_flight = if chance(rng, 30) { 2 } else { 8 };
     let first = all.clusters[0].clone();
@@ -84,11 +91,14 @@ pub(super) fn config(
         let endpoints: Vec<usize> = (0..members.len()).collect();
         let table = matches!(cluster.balance, Balance::Hash(_))
             .then(|| Arc::new(Set::table(&cluster.balance, &members)));
-        all.sets.push(Set { cluster: at, endpoints, table, ..Set::default() });
+        all.sets.push(Set { cluster: at, endpoints, table, asked: true, ..Set::default() });
         let table = matches!(cluster.balance, Balance::Hash(_))
             .then(|| Arc::new(Set::table(&cluster.balance, &members[..1])));
         let fallback = cluster.eligibility.any_subset.then_some(at);
-        subsets.push(Set { cluster: at, endpoints: vec![0], table, fallback, ..Set::default() });
+        let labels = cluster.endpoints[0].labels.clone();
+        let endpoints = vec![0];
+        let keyed = false;
+        subsets.push(Set { cluster: at, labels, keyed, endpoints, table, fallback, asked: true });
         all.clusters.push(cluster);
     }
     all.sets.append(&mut subsets);
@@ -162,7 +172,9 @@ pub(super) fn cluster(
         .map(|n| {
             let address = SocketAddr::from(([10, 0, 0, 1 + at as u8], 1 + n as u16));
             let place = Place { priority: u8::from(chance(rng, 30)), ..Place::default() };
-            Endpoint { address, host: n.to_string(), place, ..like.endpoints[0].clone() }
+            let label = (n == 0).then(|| ("first".to_owned(), "yes".to_owned()));
+            let labels = label.into_iter().collect();
+            Endpoint { address, host: n.to_string(), place, labels, ..like.endpoints[0].clone() }
         })
         .collect();
     let mut eligibility = Eligibility::default();

@@ -37,6 +37,8 @@ pub(super) struct Client {
     /// It left, or said that it has no more to say.
     pub(super) left: bool,
     pub(super) ended: bool,
+    /// It was asked to leave.
+    pub(super) told: bool,
     pub(super) lives: usize,
 }
 
@@ -60,6 +62,8 @@ pub(super) struct World {
     pub(super) answered: u64,
     pub(super) errors: u64,
     pub(super) cut: u64,
+    /// What was asked on a connection that then ended.
+    pub(super) lost: Vec<u64>,
 }
 
 impl World {
@@ -164,6 +168,10 @@ pub(super) fn client_step(
         let Some(end) = client.pipe.to_peer.iter().position(|byte| *byte == b'\n') else { break };
         let line: Vec<u8> = client.pipe.to_peer.drain(..=end).collect();
         let id = id_of(&line);
+        if line[16] == b'~' {
+            client.told = true;
+            continue;
+        }
         let place = client.waiting.iter().position(|had| *had == id);
         let shown = String::from_utf8_lossy(&line).into_owned();
         let Some(place) = place else { panic!("an answer too many: {shown}") };
@@ -174,6 +182,7 @@ pub(super) fn client_step(
             continue;
         }
         world.answered += 1;
+        client.told |= line[16] == b'.';
         // Whose answer it is stands in its text, too.
         assert!(shown.trim_end().ends_with(&format!(";{id:016x}")), "another's answer: {shown}");
         if line[17] == b'L' {
@@ -186,10 +195,10 @@ pub(super) fn client_step(
         if client.lives > 0 {
             client.lives -= 1;
             world.cut += client.waiting.len() as u64;
+            world.lost.extend(client.waiting.drain(..));
             engine.broken(client.conn);
-            client.waiting.clear();
             (client.pipe, client.body) = (Pipe::default(), 0);
-            client.ended = false;
+            (client.ended, client.told) = (false, false);
             match accept(engine, client.port) {
                 Some(conn) => client.conn = conn,
                 None => client.left = true,
@@ -202,7 +211,18 @@ pub(super) fn client_step(
         engine.broken(client.conn);
         return;
     }
-    if client.pipe.to_engine.is_empty() && chance(rng, 30) {
+    let silent = client.waiting.is_empty() && client.pipe.to_engine.is_empty();
+    if client.told && silent && client.body == 0 {
+        // All that it asked is answered: it goes.
+        engine.broken(client.conn);
+        (client.pipe, client.told) = (Pipe::default(), false);
+        match accept(engine, client.port) {
+            Some(conn) => client.conn = conn,
+            None => client.left = true,
+        }
+        return;
+    }
+    if client.pipe.to_engine.is_empty() && !client.told && chance(rng, 30) {
         for _ in 0..rng.random_range(1..6) {
             let Some((id, oneway, bytes)) = client.script.pop_front() else { break };
             world.asked += 1;
