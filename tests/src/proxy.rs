@@ -19,6 +19,7 @@ pub struct Config {
     clusters: String,
     routes: String,
     upstreams: Vec<(&'static str, SocketAddr)>,
+    under: Vec<String>,
 }
 
 impl Config {
@@ -36,6 +37,13 @@ impl Config {
     #[must_use]
     pub fn top(mut self, toml: &str) -> Self {
         self.head.push_str(toml);
+        self
+    }
+
+    /// Runs it under a command that executes the one it is given, such as `env NAME=VALUE`.
+    #[must_use]
+    pub fn under(mut self, command: &[&str]) -> Self {
+        self.under = command.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
@@ -128,7 +136,15 @@ impl Proxy {
             let text = [config.head.as_str(), &listener, &config.clusters, &config.routes].concat();
             let file = directory.path().join("polyport.toml");
             std::fs::write(&file, text).expect("writing the config");
-            let mut command = Command::new(binary());
+            let mut words = config.under.iter();
+            let mut command = match words.next() {
+                Some(word) => {
+                    let mut command = Command::new(word);
+                    command.args(words).arg(binary());
+                    command
+                }
+                None => Command::new(binary()),
+            };
             command.arg("run").arg("-c").arg(file);
             let mut process = Process::start("polyport", command, directory.path());
             process.wait_for("line saying it is listening", |process| {

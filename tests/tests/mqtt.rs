@@ -330,7 +330,9 @@ fn a_stopping_proxy_says_so_to_clients_of_5() {
         return;
     }
     let broker = MosquittoServer::start();
-    let proxy = Config::new().all("mqtt", broker.address).start();
+    // Before its keep-alive is over.
+    let defaults = "[defaults]\ndrain-timeout = \"2s\"\n";
+    let proxy = Config::new().section(defaults).all("mqtt", broker.address).start();
     let mut raw = Raw::say(proxy.address("mqtt"), CONNECT_5);
     raw.exactly(2);
     proxy.terminate();

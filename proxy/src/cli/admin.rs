@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::control::upgrade::Upgrades;
 use crate::engine::Counters;
-use crate::worker::{Proxy, Totals};
+use crate::worker::Proxy;
 
 /// Longest request that is read.
 const REQUEST: usize = 4096;
@@ -45,7 +45,7 @@ async fn answer(mut stream: TcpStream, proxy: &Proxy, upgrades: &Upgrades) -> io
     let (status, body) = match request.split(|byte| *byte == b' ').nth(1) {
         Some(b"/stats") => {
             let failed = format!("polyport_upgrade_failures {}\n", upgrades.failures());
-            ("200 OK", figures(&proxy.totals()) + &failed + &endpoints(proxy))
+            ("200 OK", figures(proxy) + &failed + &endpoints(proxy))
         }
         Some(b"/ready") => ("200 OK", "ready\n".to_owned()),
         _ => ("404 Not Found", "there are /stats and /ready\n".to_owned()),
@@ -60,7 +60,8 @@ async fn answer(mut stream: TcpStream, proxy: &Proxy, upgrades: &Upgrades) -> io
 }
 
 /// One figure a line: its name, a space, its value.
-fn figures(totals: &Totals) -> String {
+fn figures(proxy: &Proxy) -> String {
+    let totals = proxy.totals();
     let now = [
         ("downstream_connections_active", totals.downstreams),
         ("upstream_connections_active", totals.upstreams),
@@ -69,7 +70,7 @@ fn figures(totals: &Totals) -> String {
     ];
     let counted = Counters::NAMES.into_iter().zip(totals.counters.values());
     let line = |(name, value)| format!("polyport_{name} {value}\n");
-    counted.chain(now).map(line).collect()
+    counted.chain(now).chain(proxy.overload().figures()).map(line).collect()
 }
 
 /// What is known of each endpoint, with the cluster's name and the address as labels.

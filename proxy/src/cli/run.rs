@@ -2,6 +2,7 @@
 //! to take over.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use crate::control::Control;
+use crate::control::discovery::stage::Discovery;
 use crate::control::files::{EVERY, Watched};
 use crate::control::systemd::{self, News, Watchdog};
 use crate::control::upgrade::{Inherited, Program, Upgrades, pid_file};
@@ -38,35 +40,40 @@ pub(super) fn run(
             sockets.map(|socket| Given { configured: None, socket }).collect()
         }
     };
-    let snapshot = Arc::new(snapshot);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before the first listener is bound, so that no signal finds its default action.
     let mut stop = runtime.block_on(async { Stop::new() })?;
     let hang_up = runtime.block_on(async { signal(SignalKind::hangup()) })?;
     let user = runtime.block_on(async { signal(SignalKind::user_defined2()) })?;
     let watched = Watched::new(path.to_owned());
-    let proxy = Proxy::start_with(snapshot.clone(), None, given)?;
-    proxy.control().read_from(path.to_owned(), registry.clone());
-    for (listener, address) in snapshot.listeners.iter().zip(proxy.addresses()) {
-        tracing::info!(listener = %listener.name, %address, workers = snapshot.workers, "listening");
-    }
-    let patience = snapshot.timeouts.upgrade;
-    let upgrades = Upgrades::new(program, proxy.hands(), pid.clone(), patience);
+    let (mut discovery, snapshot) = runtime.block_on(Discovery::begin(snapshot));
+    let snapshot = Arc::new(snapshot);
+    // Before privileges are given up.
     let admin = match snapshot.admin {
         Some(address) => {
-            let name = format!("admin {address}");
-            let socket = match inherited.as_mut().and_then(|had| had.take(&name)) {
+            let had = inherited.as_mut().and_then(|had| had.take(&admin_name(address)));
+            let socket = match had {
                 Some(socket) => std::net::TcpListener::from(socket),
                 None => std::net::TcpListener::bind(address)?,
             };
             socket.set_nonblocking(true)?;
-            upgrades.pass(&name, &socket)?;
             let listener = runtime.block_on(async { tokio::net::TcpListener::from_std(socket) })?;
             tracing::info!(%address, "figures at http://{address}/stats");
             Some(listener)
         }
         None => None,
     };
+    let proxy = Proxy::start_with(snapshot.clone(), None, given)?;
+    runtime.block_on(async { discovery.follow(proxy.control()) });
+    proxy.control().read_from(path.to_owned(), registry.clone());
+    for (listener, address) in snapshot.listeners.iter().zip(proxy.addresses()) {
+        tracing::info!(listener = %listener.name, %address, workers = snapshot.workers, "listening");
+    }
+    let patience = snapshot.timeouts.upgrade;
+    let upgrades = Upgrades::new(program, proxy.hands(), pid.clone(), patience);
+    if let (Some(listener), Some(address)) = (&admin, snapshot.admin) {
+        upgrades.pass(&admin_name(address), listener)?;
+    }
     let mut watchdog = Watchdog::new(inherited.is_some());
     match inherited {
         Some(inherited) => inherited.take_over(&proxy, &snapshot)?,
@@ -114,6 +121,11 @@ pub(super) fn run(
         pid_file::remove(path);
     }
     ended
+}
+
+/// What the admin listener's socket is called on its way to another process.
+fn admin_name(address: SocketAddr) -> String {
+    format!("admin {address}")
 }
 
 /// Begins an upgrade whenever somebody asks; returns when one has succeeded.

@@ -7,9 +7,11 @@
 
 mod access;
 mod balance;
+mod blot;
 mod breaker;
 mod clusters;
 mod diagnostic;
+mod discover;
 mod edits;
 mod faults;
 mod health;
@@ -17,9 +19,11 @@ mod limits;
 mod listeners;
 mod matchers;
 mod outline;
+mod overload;
 mod reader;
 mod retry;
 mod routes;
+pub mod schema;
 mod settings;
 mod transport;
 mod values;
@@ -30,6 +34,7 @@ use std::sync::Arc;
 use polyport_codecs::{Interest, KeySpec, Registry};
 use polyport_router::Table;
 
+pub(crate) use blot::blot;
 pub use diagnostic::{Diagnostic, Severity};
 pub use outline::{Outline, Said};
 use reader::{Reader, Source};
@@ -118,6 +123,8 @@ pub fn compile_over(
     let workers = settings::workers(&mut root);
     let admin = settings::admin(&mut root);
     let watch_config = settings::watches(&mut root);
+    let overload = overload::read(&mut root);
+    let identity = overload::identity(&mut root);
     let (listeners, enabled) = listeners::read(&mut root, registry, &mut outline);
     let mut interest = Interest::nothing();
     for key in enabled.iter().filter_map(|protocol| protocol.affinity()) {
@@ -152,7 +159,7 @@ pub fn compile_over(
     );
     root.finish(&[
         "workers", "zone", "listener", "cluster", "route", "defaults", "limits", "admin", "access",
-        "reload",
+        "reload", "overload", "user", "group",
     ]);
 
     if listeners.is_empty() && !source.failed() {
@@ -220,6 +227,8 @@ pub fn compile_over(
         admin,
         watch_config,
         access: Arc::new(access),
+        overload,
+        identity,
     };
     Ok((snapshot, source.finish()))
 }

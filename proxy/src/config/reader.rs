@@ -6,6 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::blot;
 use super::diagnostic::{Diagnostic, Severity, suggest};
 
 /// A value that knows where it stands.
@@ -29,7 +30,11 @@ impl<'a> Source<'a> {
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         let snippet = self.text.get(line_start..).unwrap_or_default().lines().next();
         let column = self.text.get(line_start..start).unwrap_or_default().chars().count() + 1;
-        let snippet = snippet.unwrap_or_default().to_owned();
+        let (snippet, secrets) = blot(snippet.unwrap_or_default());
+        let hide = |text: String| {
+            secrets.iter().fold(text, |text, secret| text.replace(secret.as_str(), "***"))
+        };
+        let (message, help) = (hide(message), help.map(hide));
         let meant = self.text.get(span.clone()).unwrap_or_default().lines().next();
         let diagnostic = Diagnostic {
             severity,

@@ -1,6 +1,7 @@
 //! What a config may say, and what is said of one that may not.
 
 mod balance;
+mod discover;
 mod guard;
 mod refusals;
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::config::{Outline, Said};
+use crate::config::{Outline, Said, blot};
 
 /// How two configs differ, section by section.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -102,6 +102,8 @@ fn shown(key: &str, value: &str) -> String {
     if key == "health" && lower.contains("password") {
         return "(with a password)".to_owned();
     }
+    let (line, _) = blot(&format!("{key} = {value}"));
+    let value = line.get(key.len() + 3..).unwrap_or_default();
     match value.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", value.get(..end).unwrap_or_default()),
         None => value.to_owned(),
@@ -173,6 +175,22 @@ mod tests {
         );
         assert_eq!(changes.to_string(), "1 added, 1 removed, 2 changed");
         assert_eq!(changes.later.len(), 1);
+    }
+
+    #[test]
+    fn changes_tell_no_secret() {
+        let with = |secret: &str| {
+            let change =
+                format!("request = {{ set = {{ \"header.authorization\" = \"{secret}\" }} }}");
+            let typed = "match = { protocol = \"http\" }";
+            outline(
+                &format!("{ONE}[[route]]\nname = \"w\"\n{typed}\nto = \"a\"\n{change}")
+                    .replace("name = \"y\"", "name = \"y\"\nmatch = { protocol = \"dubbo\" }"),
+            )
+        };
+        let changes = Changes::between(&with("hunter1"), &with("hunter2"));
+        assert_eq!(changes.lines.len(), 1, "{:?}", changes.lines);
+        assert!(!changes.lines[0].contains("hunter"), "{:?}", changes.lines);
     }
 
     #[test]

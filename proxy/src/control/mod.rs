@@ -6,6 +6,7 @@
 //! ([`crate::engine::Engine::reload`]). What cannot be had changes nothing.
 
 mod changes;
+pub mod discovery;
 pub(crate) mod files;
 mod reload;
 pub mod systemd;
@@ -26,7 +27,8 @@ pub(crate) use reload::{with_drained, with_endpoints};
 
 use crate::config::Diagnostic;
 use crate::health::watch::Watch;
-use crate::snapshot::{Endpoint, Snapshot};
+use crate::overload::Overload;
+use crate::snapshot::{Cluster, Endpoint, Snapshot};
 use crate::worker::Hands;
 use crate::worker::command::Commands;
 
@@ -41,8 +43,11 @@ struct Shared {
     changing: Mutex<Changing>,
     commands: Vec<Arc<Commands>>,
     watch: Watch,
+    overload: Arc<Overload>,
     figures: Figures,
     last_error: Mutex<Option<String>>,
+    /// Counts changes, for those who follow them.
+    changed: tokio::sync::watch::Sender<u64>,
 }
 
 struct Changing {
@@ -121,7 +126,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Control {
-    pub(crate) fn new(snapshot: Arc<Snapshot>, commands: Vec<Arc<Commands>>, watch: Watch) -> Self {
+    pub(crate) fn new(
+        snapshot: Arc<Snapshot>,
+        commands: Vec<Arc<Commands>>,
+        watch: Watch,
+        overload: Arc<Overload>,
+    ) -> Self {
         let figures = Figures::default();
         figures.last.store(since_1970(), Ordering::Relaxed);
         Self(Arc::new(Shared {
@@ -129,8 +139,10 @@ impl Control {
             changing: Mutex::new(Changing { source: None, past: Vec::new() }),
             commands,
             watch,
+            overload,
             figures,
             last_error: Mutex::default(),
+            changed: Default::default(),
         }))
     }
 
@@ -197,6 +209,35 @@ impl Control {
         let mut changing = lock(&self.0.changing);
         let next = reload::with_endpoints(&self.snapshot(), cluster, endpoints)?;
         self.swap(next, &mut changing)
+    }
+
+    /// The same for what a source has found, unless the cluster has another source, or none,
+    /// by now.
+    ///
+    /// # Errors
+    /// Where there is no such cluster with this source.
+    pub(crate) fn set_found(
+        &self,
+        cluster: &str,
+        source: &Arc<discovery::Discover>,
+        endpoints: Vec<Endpoint>,
+    ) -> Result<(), Refused> {
+        let mut changing = lock(&self.0.changing);
+        let current = self.snapshot();
+        let asks = |had: &Cluster| {
+            let same = had.discover.as_ref().is_some_and(|had| Arc::ptr_eq(had, source));
+            had.name == cluster && !had.retired && same
+        };
+        if !current.clusters.iter().any(asks) {
+            return Err(Refused::Unknown(format!("`{cluster}` asks this source no longer")));
+        }
+        let next = reload::with_endpoints(&current, cluster, endpoints)?;
+        self.swap(next, &mut changing)
+    }
+
+    /// Tells when another config is in use; [`Control::snapshot`] is that or a later one.
+    pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.0.changed.subscribe()
     }
 
     /// Takes an endpoint out of its cluster, or back in: no new requests go there, those in

@@ -68,8 +68,12 @@ impl Control {
             worker.send(Command::Reload(Box::new(Next { snapshot, listeners })));
         }
         self.0.watch.follow(&next);
+        if next.overload != current.overload {
+            self.0.overload.apply(&next.overload);
+        }
         changing.past.retain(|past| Arc::strong_count(past) > 1);
         changing.past.push(current);
+        self.0.changed.send_modify(|count| *count += 1);
         Ok(())
     }
 }
@@ -107,7 +111,9 @@ pub(crate) fn with_endpoints(
 ) -> Result<Snapshot, Refused> {
     let at = find(current, name)?;
     Ok(with_cluster(current, at, |had| {
-        carry::cluster(had, Cluster { endpoints, ..had.clone() }, |_| true)
+        let mut eligibility = had.eligibility;
+        eligibility.rules.zoned = endpoints.iter().any(|endpoint| endpoint.place.local);
+        carry::cluster(had, Cluster { endpoints, eligibility, ..had.clone() }, |_| true)
     }))
 }
 

@@ -39,6 +39,7 @@ impl Engine {
         if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(endpoint)) {
             state.connections += 1;
         }
+        self.take_descriptor(cluster);
         Ok(())
     }
 
@@ -52,6 +53,7 @@ impl Engine {
             if let Some(breaker) = breaker_of(&self.snapshot, cluster) {
                 breaker.give_connections(endpoint, 1);
             }
+            self.give_descriptor(cluster);
         }
         self.freed(cluster, endpoint);
     }
@@ -70,6 +72,7 @@ impl Engine {
         if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(to)) {
             state.connections += 1;
         }
+        self.take_descriptor(cluster);
         if let Some(breaker) = breaker_of(&self.snapshot, cluster) {
             breaker.cluster.connections.add(1);
             if let Some(counts) = breaker.endpoints.get(to) {

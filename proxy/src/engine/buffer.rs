@@ -24,6 +24,16 @@ impl Spares {
         self.vectors.pop().unwrap_or_default()
     }
 
+    /// How much memory they are, bytes.
+    pub fn capacity(&self) -> usize {
+        self.vectors.iter().map(Vec::capacity).sum()
+    }
+
+    /// Gives their memory back.
+    pub fn clear(&mut self) {
+        self.vectors = Vec::new();
+    }
+
     /// Takes a vector back.
     pub fn give(&mut self, mut vector: Vec<u8>) {
         if (1..=SPARE_CAPACITY).contains(&vector.capacity()) && self.vectors.len() < SPARES {
@@ -37,6 +47,11 @@ impl OutBuffer {
     /// How many bytes wait.
     pub fn len(&self) -> usize {
         self.bytes.len() - self.start
+    }
+
+    /// How much memory they take, bytes.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// Whether none wait.

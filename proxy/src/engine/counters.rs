@@ -63,4 +63,10 @@ counters! {
     late as "replies_late_total",
     /// Requests refused because a bound on connections, requests or waiting was reached.
     overloaded as "requests_overloaded_total",
+    /// Requests refused because the process runs out of memory.
+    shed as "requests_shed_total",
+    /// Clients' idle connections closed because the process runs out of something.
+    relieved as "downstream_connections_relieved_total",
+    /// Idle connections to endpoints closed for that reason.
+    relieved_up as "upstream_connections_relieved_total",
 }

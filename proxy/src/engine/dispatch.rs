@@ -70,6 +70,11 @@ impl Engine {
             self.turn_away(id, protocol, head, message, Fault::ShuttingDown);
             return NOWHERE;
         }
+        if self.pressure.shed && !on_held {
+            // What was begun on a held connection is finished: half a transaction is worse.
+            self.shed(id, protocol, head, message);
+            return NOWHERE;
+        }
         if ordered && !down.lanes.is_empty() && (down.alone || lease != Lease::Shared) {
             // Requests on different connections may overtake each other.
             let same = on_held && matches!(lease, Lease::Hold | Lease::Release);

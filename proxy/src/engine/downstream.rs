@@ -403,8 +403,9 @@ impl Engine {
         down.need = 0;
         match listener.fallback {
             Fallback::Close => {
+                // A protocol's mark is in its first bytes; more of them could be a password.
                 tracing::info!(source = %down.peer.source, listener = %listener.name,
-                    first = %prefix.get(..prefix.len().min(16)).unwrap_or_default().escape_ascii(),
+                    first = %prefix.get(..prefix.len().min(4)).unwrap_or_default().escape_ascii(),
                     "closed: no enabled protocol begins like this");
                 self.counters.malformed += 1;
                 self.close_down(id);

@@ -245,8 +245,8 @@ impl Engine {
             return;
         }
         let (now, quiet) = (self.now, self.snapshot.timeouts.quiet.as_millis() as u64);
-        let leave = |(id, down): (DownId, &Box<Downstream>)| down.leaving.is_some().then_some(id);
-        let all: Vec<DownId> = self.downs.iter().filter_map(leave).collect();
+        let leaving = self.downs.iter().filter(|(_, down)| down.leaving.is_some());
+        let all: Vec<DownId> = leaving.map(|(id, _)| id).collect();
         self.earliest_leave = u64::MAX;
         for id in all {
             let Some(down) = self.downs.get_mut(id) else { continue };

@@ -12,8 +12,9 @@
 //! (heads to an upstream connection), [`balance`] (which endpoint), [`pool`] (which
 //! connection), [`upstream`]
 //! (replies), [`finish`] (the one place where a request ends), [`flow`] (who is
-//! not read while whom), [`sweep`] (deadlines), [`leave`] (who is to go elsewhere). Beside it: [`guard`] (who may pass),
-//! [`fault`] and [`pace`] (what goes wrong on purpose).
+//! not read while whom), [`sweep`] (deadlines), [`leave`] (who is to go elsewhere). Beside
+//! it: [`guard`] (who may pass), [`fault`] and [`pace`] (what goes wrong on purpose),
+//! [`overload`] (what gives way).
 
 mod balance;
 mod breaker;
@@ -31,6 +32,7 @@ mod launch;
 mod leave;
 mod local;
 mod observe;
+mod overload;
 mod pace;
 mod patience;
 mod peer;
@@ -60,6 +62,7 @@ use crate::snapshot::Snapshot;
 pub use counters::Counters;
 pub use depart::{Carried, Departing, Heir};
 pub(crate) use dispatch::{effective_lease, may_wait};
+pub use overload::Pressure;
 pub use peer::{Handed, Peer, TlsFacts, Way};
 
 use balance::Chooser;
@@ -185,6 +188,9 @@ pub struct Engine {
     left: Vec<Option<leave::Times>>,
     /// No leaving connection has anything due before this, ms.
     earliest_leave: u64,
+    pressure: Pressure,
+    /// Of connections to endpoints, open or about to be.
+    up_descriptors: usize,
     counters: Counters,
     tap: Option<Tap>,
 }
@@ -229,6 +235,8 @@ impl Engine {
             draining: None,
             left: Vec::new(),
             earliest_leave: u64::MAX,
+            pressure: Pressure::default(),
+            up_descriptors: 0,
             counters: Counters::default(),
             tap,
             snapshot: Rc::new(snapshot),

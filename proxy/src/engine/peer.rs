@@ -7,6 +7,7 @@ use polyport_codecs::{Metadata, Probe};
 
 use super::Engine;
 use super::state::{ConnId, DownId, UpId, UpPhase};
+use crate::overload::sources::Admission;
 use crate::snapshot::Facts;
 
 /// A client, as its connection's first moments told.
@@ -18,6 +19,8 @@ pub struct Peer {
     pub local: SocketAddr,
     /// What its TLS handshake told, where there was one.
     pub tls: Option<TlsFacts>,
+    /// Counts its connection among those of its source.
+    pub admission: Admission,
 }
 
 /// What a TLS handshake told.
@@ -38,7 +41,7 @@ pub struct TlsFacts {
 impl Peer {
     /// A client without TLS.
     pub fn plain(source: SocketAddr, local: SocketAddr) -> Self {
-        Self { source, local, tls: None }
+        Self { source, local, tls: None, admission: Admission::default() }
     }
 
     /// Sets the facts that rules may ask of every message of the connection.

@@ -152,6 +152,7 @@ impl Engine {
             return true;
         };
         state.connections < cluster.max_connections
+            && !self.pressure.lacks_descriptors(cluster)
             && cluster.breaker.as_ref().is_none_or(|breaker| {
                 breaker.has_room(endpoint)
                     && self.waits.get(cluster_at).is_none_or(|w| w.yields_until <= self.now)

@@ -158,6 +158,7 @@ impl Engine {
         }
         let breaker = cluster.breaker.as_ref();
         if state.connections >= cluster.max_connections
+            || self.pressure.lacks_descriptors(cluster)
             || breaker.is_some_and(|breaker| !breaker.has_room(endpoint))
         {
             // One that waits for another client's next request must go.

@@ -53,6 +53,7 @@ impl Engine {
             chooser.renew(same_choice(at, &had, &now));
         }
         self.changes += 1;
+        self.recount_descriptors();
         self.vacate(&had, &now);
         self.reopen(&now);
         // Times may have become shorter.

@@ -8,6 +8,7 @@ mod balance;
 mod between;
 mod guard;
 mod leave;
+mod overload;
 mod sim;
 mod slow;
 mod storm;

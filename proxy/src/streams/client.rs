@@ -71,6 +71,11 @@ impl Sessions {
         Rc::new(Self { list, dialing, dialed, idle, secure })
     }
 
+    /// How many connections there are.
+    pub(crate) fn open(&self) -> usize {
+        self.list.borrow().iter().filter(|session| !session.closed.get()).count()
+    }
+
     /// A connection with room for one more stream.
     fn ready(&self) -> Option<Seat> {
         let mut list = self.list.borrow_mut();

@@ -16,9 +16,14 @@ use super::pipe::{self, End, Reader};
 use super::text::{self, Framing, Garbled, Piece, RequestHead};
 use super::watch::Watched;
 use super::{CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW, websocket};
+use tokio::sync::Notify;
+
 use crate::engine::Peer;
 use crate::worker::inbox::{Arrival, Inbox};
 use crate::worker::wire::{Rewound, Wire};
+
+/// A connection that carried something within this time is not idle.
+const LATELY: Duration = Duration::from_secs(1);
 
 /// What all connections with streams of one worker share.
 #[derive(Clone)]
@@ -28,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) leaving: Rc<Leaving>,
     /// How many such connections there are.
     pub(crate) open: Rc<Cell<usize>>,
+    /// So many of those without streams are to leave, as the process runs out of something.
+    pub(crate) relief: Rc<(Cell<usize>, Notify)>,
     /// Bytes of a head.
     pub(crate) head: usize,
     /// How long a connection without streams is kept.
@@ -118,6 +125,14 @@ pub(crate) async fn serve(wire: Rewound<Wire>, from: From, shared: Shared) {
             },
             () = &mut told, if !leaves => told.set(shared.leaving.told()),
             () = &mut deadline, if leaves => break,
+            () = shared.relief.1.notified(), if !going => {
+                let wanted = shared.relief.0.get();
+                if wanted > 0 && streams.get() == 0 && busy_at.elapsed() >= LATELY {
+                    shared.relief.0.set(wanted - 1);
+                    going = true;
+                    connection.graceful_shutdown();
+                }
+            }
             _ = look.tick() => {
                 let now = Instant::now();
                 if at_rest.get() {

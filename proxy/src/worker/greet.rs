@@ -2,13 +2,14 @@
 //! peeled off before detection begins, so that it goes on inside.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use polyport_codecs::proxy_protocol::{self, Found};
 use polyport_codecs::tls::{Hello, client_hello};
+use socket2::SockRef;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::ServerConfig;
@@ -16,6 +17,7 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::wire::{Rewound, Wire};
 use crate::engine::Peer;
+use crate::overload::sources::Admission;
 use crate::snapshot::{Listener, ProxyHeader};
 use crate::tls::server::facts;
 
@@ -34,13 +36,16 @@ pub(super) fn greets(listener: &Listener) -> bool {
 
 /// Peels off what comes before the first message. What tells the listener what to do
 /// has its time for detection; a handshake that it then begins has `patience`.
+///
+/// `admit` lets in, or does not, whom a PROXY header names.
 pub(super) async fn greet(
     stream: TcpStream,
     source: SocketAddr,
     listener: &Listener,
     patience: Duration,
+    admit: impl FnOnce(IpAddr) -> Option<Admission>,
 ) -> io::Result<Greeted> {
-    let looked = look(stream, source, listener);
+    let looked = look(stream, source, listener, admit);
     let (stream, bytes, mut peer, config) =
         tokio::time::timeout(listener.detect_timeout, looked).await??;
     let Some(config) = config else {
@@ -61,6 +66,7 @@ async fn look(
     mut stream: TcpStream,
     source: SocketAddr,
     listener: &Listener,
+    admit: impl FnOnce(IpAddr) -> Option<Admission>,
 ) -> io::Result<Looked> {
     let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why);
     let mut peer = Peer::plain(source, stream.local_addr()?);
@@ -81,6 +87,13 @@ async fn look(
                 Found::Absent => break,
                 Found::Malformed(why) => return Err(refuse(why)),
             }
+        }
+    }
+    match admit(peer.source.ip()) {
+        Some(admission) => peer.admission = admission,
+        None => {
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            return Err(refuse("its source has too many connections"));
         }
     }
     let Some(tls) = &listener.tls else {

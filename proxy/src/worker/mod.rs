@@ -14,6 +14,7 @@ pub(crate) mod dial;
 mod greet;
 pub(crate) mod hands;
 pub(crate) mod inbox;
+mod overload;
 mod ready;
 mod sockets;
 mod turn;
@@ -38,6 +39,8 @@ use crate::control::Control;
 use crate::engine::{Counters, Tap};
 use crate::guard::Audit;
 use crate::health::watch::Watch;
+use crate::overload::{Overload, memory};
+use crate::privileges::{self, PrivilegeError};
 use crate::snapshot::Snapshot;
 
 /// Why a proxy could not start.
@@ -61,6 +64,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The process cannot become who the config says.
+    #[error("{0}")]
+    Privileges(#[from] PrivilegeError),
     /// A worker thread or its runtime could not be made.
     #[error("cannot start a worker: {0}")]
     Worker(#[from] io::Error),
@@ -124,6 +130,9 @@ pub struct Proxy {
     audit: Option<JoinHandle<()>>,
     control: Control,
     began: tokio::time::Instant,
+    overload: Arc<Overload>,
+    /// Looks at the memory for as long as the proxy is there.
+    _memory: memory::Watch,
 }
 
 impl Proxy {
@@ -152,15 +161,10 @@ impl Proxy {
         tap: Option<Tap>,
         given: Vec<Given>,
     ) -> Result<Self, StartError> {
+        let limit = privileges::raise_descriptors();
         let (addresses, sockets) = bind::bind_all(&snapshot, given)?;
         let stop = Arc::new(Stop::default());
         let began = tokio::time::Instant::now();
-        let workers = snapshot.workers.max(1);
-        let commands: Vec<Arc<Commands>> = (0..workers).map(|_| Arc::default()).collect();
-        let watch = Watch::new(began);
-        watch.begin(&snapshot)?;
-        let control = Control::new(snapshot.clone(), commands.clone(), watch);
-        crate::tls::watch::watch(&control)?;
         let (sink, audit) = match &snapshot.access.audit {
             Audit::File(path) => {
                 let opened = crate::audit::file(path);
@@ -170,6 +174,16 @@ impl Proxy {
             }
             Audit::Log | Audit::Off => (None, None),
         };
+        // All that root is needed for is open, and nobody was served yet.
+        snapshot.identity.assume()?;
+        let workers = snapshot.workers.max(1);
+        let commands: Vec<Arc<Commands>> = (0..workers).map(|_| Arc::default()).collect();
+        let watch = Watch::new(began);
+        watch.begin(&snapshot)?;
+        let overload = Arc::new(Overload::default());
+        overload.start(&snapshot.overload, spare_descriptors(limit, &snapshot));
+        let control = Control::new(snapshot.clone(), commands.clone(), watch, overload.clone());
+        crate::tls::watch::watch(&control)?;
         let mut proxy = Self {
             addresses,
             workers: Vec::new(),
@@ -178,12 +192,15 @@ impl Proxy {
             audit,
             control,
             began,
+            _memory: memory::Watch::start(overload.clone())?,
+            overload,
         };
         for (at, (own, commands)) in sockets.into_iter().zip(commands).enumerate() {
             let board = Arc::new(Board::default());
             proxy.boards.push(board.clone());
             let (snapshot, stop, tap) = (snapshot.clone(), proxy.stop.clone(), tap.clone());
             let sink = sink.clone();
+            let overload = proxy.overload.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let seed = rand::RngCore::next_u64(
                 &mut <rand::rngs::SmallRng as rand::SeedableRng>::from_os_rng(),
@@ -196,7 +213,7 @@ impl Proxy {
                         &runtime,
                         tokio::task::unconstrained(async move {
                             match turn::Worker::new(
-                                snapshot, own, seed, tap, board, commands, stop, began,
+                                snapshot, own, seed, tap, board, commands, stop, began, overload,
                             ) {
                                 Ok(mut worker) => {
                                     if let Some(sink) = sink {
@@ -229,6 +246,11 @@ impl Proxy {
         &self.control
     }
 
+    /// How near the process is to what it may use.
+    pub fn overload(&self) -> &Overload {
+        &self.overload
+    }
+
     /// The engines' clock: ms since it started.
     pub fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
@@ -248,7 +270,7 @@ impl Proxy {
         Totals { counters, downstreams, upstreams, in_flight, pending }
     }
 
-    /// Takes no new connections, answers what is in flight (no longer than the
+    /// Takes no new connections, asks clients to leave and serves them until they do (no longer than the
     /// config's drain timeout) and returns when all workers have ended.
     pub fn stop(mut self) {
         self.ask_to_stop();
@@ -279,4 +301,11 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.ask_to_stop();
     }
+}
+
+/// How many descriptors are left for connections; all that is to stay open is.
+fn spare_descriptors(limit: usize, snapshot: &Snapshot) -> usize {
+    let checked = snapshot.clusters.iter().filter(|cluster| cluster.checks.is_some());
+    let checks = checked.map(|cluster| cluster.endpoints.len()).sum();
+    privileges::spare_descriptors(limit, snapshot.workers.max(1), checks)
 }

@@ -48,6 +48,8 @@ pub(super) enum Got {
 pub(super) struct Sockets {
     downs: Vec<Option<Socket>>,
     ups: Vec<Option<Socket>>,
+    /// How many clients' have a descriptor of their own.
+    open: usize,
 }
 
 impl Sockets {
@@ -56,6 +58,11 @@ impl Sockets {
             ConnId::Down(id) => (&mut self.downs, id.index()),
             ConnId::Up(id) => (&mut self.ups, id.index()),
         }
+    }
+
+    /// How many descriptors clients' connections have.
+    pub(super) fn open(&self) -> usize {
+        self.open
     }
 
     /// The socket of `conn`; none where it was closed, even if its place was taken again.
@@ -79,6 +86,7 @@ impl Sockets {
         if table.len() <= index {
             table.resize_with(index + 1, || None);
         }
+        let own = is_own(conn, &wire);
         if let Some(place) = table.get_mut(index) {
             *place = Some(Socket {
                 conn,
@@ -89,6 +97,7 @@ impl Sockets {
                 unflushed: false,
                 shutting: false,
             });
+            self.open += usize::from(own);
         }
     }
 
@@ -100,7 +109,10 @@ impl Sockets {
 
     fn clear(&mut self, conn: ConnId) {
         let (table, index) = self.table(conn);
-        if let Some(socket) = table.get_mut(index).and_then(Option::take)
+        let socket = table.get_mut(index).and_then(Option::take);
+        let own = socket.as_ref().is_some_and(|socket| is_own(conn, &socket.wire));
+        self.open -= usize::from(own);
+        if let Some(socket) = socket
             && socket.unflushed
         {
             // Last words that TLS still holds.
@@ -115,8 +127,15 @@ impl Sockets {
     pub(super) fn take(&mut self, conn: ConnId) -> Option<Wire> {
         let (table, index) = self.table(conn);
         let place = table.get_mut(index)?;
-        place.take_if(|socket| socket.conn == conn).map(|socket| socket.wire)
+        let wire = place.take_if(|socket| socket.conn == conn)?.wire;
+        self.open -= usize::from(is_own(conn, &wire));
+        Some(wire)
     }
+}
+
+/// Whether it is a client's and no stream.
+fn is_own(conn: ConnId, wire: &Wire) -> bool {
+    matches!(conn, ConnId::Down(_)) && wire.tcp().is_some()
 }
 
 impl Socket {

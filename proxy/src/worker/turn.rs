@@ -15,7 +15,9 @@ use std::sync::mpsc::Sender;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
@@ -24,6 +26,7 @@ use super::command::{Commands, Next, Orders};
 use super::dial::dial;
 use super::greet::{Greeted, greet, greets};
 use super::inbox::{Arrival, Inbox};
+use super::overload::Load;
 use super::ready::{Ready, ReadyList, Signal};
 use super::sockets::{Got, Sockets};
 use super::wire::{Rewound, Wire};
@@ -32,7 +35,9 @@ use crate::audit::Sink;
 use crate::control::upgrade::Moved;
 use crate::engine::state::{ConnId, UpId};
 use crate::engine::{Action, Engine, Peer, Tap, Way};
-use crate::snapshot::{Endpoint, Snapshot};
+use crate::overload::Overload;
+use crate::overload::sources::Admission;
+use crate::snapshot::{Endpoint, ProxyHeader, Snapshot};
 use crate::streams::{client, pipe, server};
 
 /// Bytes read from one connection in one turn, at most; so a busy one does not
@@ -50,14 +55,14 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// A worker: its engine, its sockets, its clock. One future; each poll is one turn.
 pub(super) struct Worker {
-    engine: Engine,
-    sockets: Sockets,
+    pub(super) engine: Engine,
+    pub(super) sockets: Sockets,
     /// By slot, which a socket keeps for as long as it is open.
-    listeners: Vec<Option<Listening>>,
+    pub(super) listeners: Vec<Option<Listening>>,
     list: Arc<ReadyList>,
     ready: Vec<Ready>,
     /// To be looked at in the next turn although nothing will wake them.
-    again: Vec<Ready>,
+    pub(super) again: Vec<Ready>,
     scratch: Box<[u8]>,
     began: Instant,
     alarm: Pin<Box<Sleep>>,
@@ -77,15 +82,17 @@ pub(super) struct Worker {
     inbox: Rc<Inbox>,
     arrivals: Vec<Arrival>,
     /// Clients that are being greeted.
-    greeting: Rc<Cell<usize>>,
+    pub(super) greeting: Rc<Cell<usize>>,
     /// Endpoints that are being reached, by tasks.
     dials: HashMap<UpId, AbortHandle>,
-    streams: server::Shared,
-    sessions: client::AllSessions,
+    pub(super) streams: server::Shared,
+    pub(super) sessions: client::AllSessions,
+    /// What the process runs out of.
+    pub(super) load: Load,
 }
 
 /// An open listening socket.
-struct Listening {
+pub(super) struct Listening {
     /// Index into the snapshot's listeners.
     position: usize,
     socket: TcpListener,
@@ -103,6 +110,7 @@ impl Worker {
         commands: Arc<Commands>,
         stop: Arc<Stop>,
         began: Instant,
+        overload: Arc<Overload>,
     ) -> io::Result<Self> {
         let orders = Orders(commands);
         let list = orders.list().clone();
@@ -112,6 +120,7 @@ impl Worker {
             inbox: inbox.clone(),
             leaving: Rc::default(),
             open: Rc::default(),
+            relief: Rc::new((Cell::new(0), Notify::new())),
             head: snapshot.limits.head,
             idle: snapshot.timeouts.idle,
             read: snapshot.timeouts.read,
@@ -120,6 +129,7 @@ impl Worker {
             engine: Engine::new(snapshot.clone(), seed, tap),
             sockets: Sockets::default(),
             listeners: Vec::new(),
+            load: Load::new(overload, &list),
             list,
             ready: Vec::new(),
             again: Vec::new(),
@@ -174,7 +184,7 @@ impl Worker {
         };
         for slot in 0..self.listeners.len() {
             if self.listeners.get(slot).and_then(Option::as_ref).is_some_and(gone) {
-                self.accept(slot);
+                self.accept(slot, true);
                 if let Some(place) = self.listeners.get_mut(slot) {
                     *place = None;
                 }
@@ -220,7 +230,7 @@ impl Worker {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         self.micros() / 1000
     }
 
@@ -244,8 +254,13 @@ impl Worker {
             && !self.awaits_more()
     }
 
-    fn accept(&mut self, at: usize) {
+    /// Accepts what waits; `last`: whatever the load, as nobody will later.
+    fn accept(&mut self, at: usize, last: bool) {
         for _ in 0..ACCEPTS {
+            if !last && !self.may_accept() {
+                // They wait in the kernel until `feel_load` lists the listeners again.
+                return;
+            }
             let Some(Some(Listening { position, socket, signal, waker })) = self.listeners.get(at)
             else {
                 return;
@@ -276,9 +291,21 @@ impl Worker {
     /// Takes a connection in, or first has a task peel off what comes before its messages.
     fn welcome(&mut self, at: usize, stream: TcpStream, source: SocketAddr) {
         let Some(listener) = self.snapshot.listeners.get(at) else { return };
+        // Where a PROXY header may name it, the source is not known yet.
+        let known = listener.proxy_protocol == ProxyHeader::None;
+        let admitted = if known {
+            self.load.overload().admit(&self.snapshot.overload, source.ip())
+        } else {
+            Some(Admission::default())
+        };
+        let Some(admission) = admitted else {
+            // A reset leaves nothing behind in the kernel. Where that fails it is closed.
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            return;
+        };
         if !greets(listener) {
             let local = stream.local_addr().unwrap_or(listener.address);
-            let peer = Rc::new(Peer::plain(source, local));
+            let peer = Rc::new(Peer { admission, ..Peer::plain(source, local) });
             self.take_in(at, Wire::Tcp(stream), &[], peer);
             return;
         }
@@ -288,9 +315,14 @@ impl Worker {
         self.greeting.set(self.greeting.get() + 1);
         let (snapshot, inbox) = (self.snapshot.clone(), self.inbox.clone());
         let greeting = self.greeting.clone();
+        let overload = self.load.overload().clone();
         tokio::task::spawn_local(async move {
             if let Some(settings) = snapshot.listeners.get(at) {
-                match greet(stream, source, settings, snapshot.timeouts.read).await {
+                let admit = |source| match known {
+                    true => Some(admission),
+                    false => overload.admit(&snapshot.overload, source),
+                };
+                match greet(stream, source, settings, snapshot.timeouts.read, admit).await {
                     Ok(Greeted { wire, bytes, peer }) => {
                         inbox.push(Arrival::Down { listener: at, wire, bytes, peer });
                     }
@@ -534,11 +566,14 @@ impl Worker {
         }
     }
 
+    /// When to turn again though nothing happens, ms.
+    fn wanted(&self) -> u64 {
+        let until = self.drain_until.unwrap_or(u64::MAX);
+        self.engine.next_deadline().min(until).min(self.load.next_look())
+    }
+
     fn set_alarm(&mut self, context: &mut Context<'_>) {
-        let wanted = match self.drain_until {
-            Some(until) => self.engine.next_deadline().min(until),
-            None => self.engine.next_deadline(),
-        };
+        let wanted = self.wanted();
         // An alarm that rings early costs one empty turn; it is only moved forward.
         if wanted < self.alarm_at {
             self.alarm_at = wanted.div_ceil(GRAIN) * GRAIN;
@@ -546,7 +581,7 @@ impl Worker {
         }
         while self.alarm_at != u64::MAX && self.alarm.as_mut().poll(context).is_ready() {
             self.alarm_at = u64::MAX;
-            let wanted = self.engine.next_deadline().min(self.drain_until.unwrap_or(u64::MAX));
+            let wanted = self.wanted();
             if wanted != u64::MAX {
                 let now = self.now();
                 self.alarm_at = wanted.max(now + 1).div_ceil(GRAIN) * GRAIN;
@@ -565,10 +600,11 @@ impl Future for Worker {
         worker.list.take(&mut ready, context.waker());
         ready.append(&mut worker.again);
         worker.engine.tick(worker.micros());
+        worker.feel_load();
         for what in ready.drain(..) {
             match what {
                 Ready::Conn(conn) => worker.look_at(conn),
-                Ready::Listener(at) => worker.accept(at),
+                Ready::Listener(at) => worker.accept(at, false),
                 Ready::Inbox => worker.receive(),
                 Ready::Commands => worker.obey(),
             }
@@ -589,6 +625,7 @@ impl Future for Worker {
         if worker.leaving.is_some() {
             worker.part();
         }
+        worker.account();
         worker.board.publish(
             &worker.engine.counters(),
             worker.engine.downstreams(),

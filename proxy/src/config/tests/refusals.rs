@@ -265,6 +265,14 @@ fn templates_with_unknown_keys_or_half_a_pair_of_braces() {
 }
 
 #[test]
+fn a_route_may_be_for_several_protocols_whatever_else_it_says() {
+    for more in ["", "limit = { rate = \"1/s\", by = \"method\" }", "mirror = \"a\""] {
+        let route = "[[route]]\nmatch = { protocol = [\"http\", \"redis\"] }\nto = \"a\"";
+        assert_eq!(errors(&format!("{HEAD}{route}\n{more}\n")), [""; 0]);
+    }
+}
+
+#[test]
 fn limits_that_are_no_rates() {
     for rate in ["100", "x/s", "0/s", "1/d", "/s", "-1/s", "2000000000/s"] {
         let expected = format!(
@@ -374,4 +382,42 @@ fn breakers_and_times_that_cannot_be() {
         "8:16: a route that denies has no use for `idle-timeout`",
     );
     refused("[defaults]\ndeadlines = \"yes\"", "7:13: expected true or false, found a string");
+}
+
+#[test]
+fn overload_s_steps_have_an_order_and_networks_a_form() {
+    let wrong =
+        |section: &str| errors(&format!("{HEAD}[[route]]\nto = \"a\"\n{section}")).join("\n");
+    let cases = [
+        ("[overload]\nclose-idle = 97", "`stop-accepting` at 95 comes before `close-idle` at 97"),
+        ("[overload]\nshed = 90", "`shed` at 90 comes before `stop-accepting` at 95"),
+        ("[overload]\nper-source = 3\ntrusted = [\"10.0.0.0/33\"]", "`10.0.0.0/33` is no network"),
+        ("[overload]\ntrusted = [\"10.0.0.1\"]", "`trusted` without `per-source`"),
+        ("[overload]\nper-source-prefix = 48", "`per-source-prefix` without `per-source`"),
+        ("[overload]\nper-source = 0", "expected a whole number from 1"),
+        ("[overload]\nmemory = \"much\"", "this is no size"),
+        ("[overload]\nmemry = 1", "did you mean `memory`?"),
+    ];
+    for (section, what) in cases {
+        let said = wrong(section);
+        assert!(said.contains(what), "{section}: {said}");
+    }
+    assert_eq!(wrong("[overload]\nper-source = 3\ntrusted = [\"10.0.0.1\", \"::1/64\"]"), "");
+}
+
+#[test]
+fn findings_tell_no_secret() {
+    let lines = [
+        "request = { set = { \"header.authorization\" = \"Bearer hunter2{\" } }",
+        "request = { set = { \"header.x-token\" = \"hunter2\", \"nonsense\" = \"hunter2\" } }",
+        "password = \"hunter2\"",
+        "password = \"hunter2",
+        "secret = hunter2",
+    ];
+    for line in lines {
+        let text =
+            format!("{HEAD}[[route]]\nmatch = {{ protocol = \"http\" }}\nto = \"a\"\n{line}");
+        let said = errors(&text).join("\n");
+        assert!(!said.is_empty() && !said.contains("hunter2"), "{said}");
+    }
 }

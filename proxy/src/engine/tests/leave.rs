@@ -194,3 +194,25 @@ fn one_listeners_clients_leave_and_no_others() {
     worker.pass(2_200);
     assert!(worker.closed.contains(&stays));
 }
+
+#[test]
+fn a_listener_that_a_reload_takes_away_has_its_clients_leave_and_one_in_its_place_has_not() {
+    let had = Arc::new(snapshot(&toy::CORRELATED));
+    let mut worker = Worker::new(&had);
+    let client = worker.ask(&line(1));
+    let mut without = snapshot(&toy::CORRELATED);
+    without.listeners[0].retired = true;
+    worker.engine.reload(Arc::new(without));
+    worker.engine.drain_listener(0, worker.now + TIME);
+    // It was accepted before, but came in only now.
+    let late = worker.ask(&line(2));
+    worker.engine.reload(had);
+    let other = worker.ask(&line(3));
+    serve(&mut worker);
+    assert_eq!(worker.got(client), gets(1, "~") + &gets(1, "="));
+    assert_eq!(worker.got(late), gets(2, "~") + &gets(2, "="));
+    assert_eq!(worker.got(other), gets(3, "="));
+    worker.pass(2_200);
+    assert!(worker.closed.contains(&client) && worker.closed.contains(&late));
+    assert!(!worker.closed.contains(&other));
+}

@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng};
 use super::toy::{self, Toy};
 use crate::breaker::Breaker;
 use crate::engine::state::ConnId;
-use crate::engine::{Action, Engine};
+use crate::engine::{Action, Engine, Pressure};
 use crate::snapshot::Snapshot;
 use change::change;
 use config::{Weather, chance, config, weather};
@@ -96,6 +96,7 @@ fn storm_in(protocol: &'static Toy, seed: u64, mut rng: SmallRng, mut weather: W
         )
     };
     let mut now = 1_000;
+    let mut pressure = Pressure::default();
     let (mut breakers, mut changes): (Vec<Arc<Breaker>>, u32) = (Vec::new(), 0);
     for round in 0.. {
         assert!(round < 30_000, "a request never ended: {}", says(&world, &engine));
@@ -117,6 +118,16 @@ fn storm_in(protocol: &'static Toy, seed: u64, mut rng: SmallRng, mut weather: W
                 _ => health.eject(now + rng.random_range(1..300)),
             }
         }
+        if weather.presses > 0 && rng.random_ratio(weather.presses, 1000) {
+            let connects = if chance(&mut rng, 30) { rng.random_range(0..2) } else { usize::MAX };
+            pressure = Pressure { shed: chance(&mut rng, 30), connects };
+            engine.trim();
+            if !weather.calm {
+                // What a client asks at that moment is cut with its connection.
+                engine.relieve(rng.random_range(1..3));
+            }
+        }
+        engine.press(pressure);
         if weather.changes > 0 && rng.random_ratio(weather.changes, 1000) {
             let next = Arc::new(change(&snapshot, protocol, &mut rng, &mut weather));
             for breaker in snapshot.clusters.iter().filter_map(|cluster| cluster.breaker.clone()) {
@@ -262,6 +273,7 @@ fn books(engine: Engine, snapshot: &Snapshot, world: &World, weather: Weather, a
     }
     let profiled: usize = engine.profiles.iter().map(|profile| profile.downs + profile.ups).sum();
     assert_eq!(profiled, engine.upstreams(), "{about}");
+    assert_eq!(engine.up_descriptors(), engine.upstreams(), "{about}");
     let ended = counters.answered + counters.faults + counters.abandoned + counters.oneways;
     assert_eq!(counters.requests, ended, "{about}");
     for (cluster, breaker) in snapshot.clusters.iter().map(|c| &c.breaker).enumerate() {
@@ -335,6 +347,7 @@ fn whoever_is_asked_to_leave_loses_nothing_that_was_done() {
             let mut rng = SmallRng::seed_from_u64(seed);
             let drain_at = Some(rng.random_range(1..60));
             let weather = Weather {
+                presses: 0,
                 changes: 0,
                 resets: 0,
                 leaves: 0,

@@ -128,7 +128,10 @@ impl Worker {
                 return;
             }
         };
-        let peer = Rc::new(Peer::plain(source, local));
+        // It was let in already; it is only counted.
+        let admission = self.load.overload().admit(&self.snapshot.overload, source.ip());
+        let admission = admission.unwrap_or_default();
+        let peer = Rc::new(Peer { admission, ..Peer::plain(source, local) });
         let facts = Carried { listener, protocol, peer, profile, memory, bytes };
         match self.engine.adopt(&facts) {
             Some(conn) => self.carry_on(conn, Wire::Tcp(stream), &facts.bytes),

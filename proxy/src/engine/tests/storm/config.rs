@@ -47,6 +47,8 @@ pub(super) struct Weather {
     /// All are asked to leave, and have as much time as they like.
     pub(super) manners: bool,
     pub(super) mirrored: bool,
+    /// Per mille of rounds in which the process runs out of something, or does no more.
+    pub(super) presses: u32,
 }
 
 pub(super) fn weather(rng: &mut SmallRng) -> Weather {
@@ -67,6 +69,7 @@ pub(super) fn weather(rng: &mut SmallRng) -> Weather {
         calm,
         manners: false,
         mirrored: false,
+        presses: if chance(rng, 30) { 50 } else { 0 },
     }
 }
 
@@ -204,6 +207,7 @@ pub(super) fn cluster(
         set: at,
         health: (0..count).map(|_| Health::default()).collect(),
         endpoints,
+        discover: None,
         balance,
         eligibility,
         connect_timeout: ms(if weather.calm { 60_000 } else { 100 }),
