@@ -207,7 +207,6 @@ fn fill(from: &UnixStream, into: &mut [u8], fd: &mut Option<OwnedFd>) -> io::Res
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
