@@ -126,6 +126,17 @@ pub trait Protocol: Send + Sync + 'static {
         None
     }
 
+    /// What a config calls a status, where that is not the number itself.
+    fn status_word(&self, _status: u32) -> Option<&'static str> {
+        None
+    }
+
+    /// The status that [`Protocol::local_reply`] tells of a fault with; 0 where
+    /// [`Head::status`] has none.
+    fn fault_status(&self, _to: ReplyTo, _fault: Fault) -> u32 {
+        0
+    }
+
     /// The keys that decoders of this protocol can fill.
     fn keys(&self) -> &'static [KeySpec];
 

@@ -15,11 +15,13 @@ pub use crate::balance::{Balance, Eligibility, Hashing, Place, Set};
 
 use crate::breaker::Breaker;
 use crate::config::Outline;
+use crate::control::discovery::Discover;
 use crate::edit::{Edits, Reply};
 use crate::guard::{Access, Guard};
 use crate::health::Health;
 use crate::health::checks::Checks;
 use crate::health::outlier::Outliers;
+use crate::observe::access_log::AccessLogs;
 use crate::overload;
 use crate::policy::mirror::Mirror;
 use crate::policy::retry::{Retry, RetryBudget};
@@ -73,6 +75,8 @@ pub struct Snapshot {
     pub overload: overload::Settings,
     /// Who the process becomes once its ports are bound.
     pub identity: Identity,
+    /// Where requests that have ended are told.
+    pub access_logs: Arc<AccessLogs>,
 }
 
 impl Snapshot {
@@ -201,6 +205,8 @@ pub struct Cluster {
     /// In file order, as first seen: over changes each address keeps its position, and those
     /// that are gone stay as `retired`.
     pub endpoints: Vec<Endpoint>,
+    /// Where its endpoints are found while the proxy runs; `None`: they stay as they are.
+    pub discover: Option<Arc<Discover>>,
     /// All endpoints that take requests: index into [`Snapshot::sets`].
     pub set: usize,
     /// Differs where connections made under an earlier config are of no more use.
@@ -245,7 +251,7 @@ pub struct Cluster {
 }
 
 /// One upstream address.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Where it is.
     pub address: SocketAddr,

@@ -93,8 +93,17 @@ fn every_key_of_a_config_is_documented() {
         .filter_map(|line| line.strip_prefix("| `")?.split(" | ").next())
         .fold(String::from("`"), |all, cell| all + cell + " `");
     for key in keys {
-        let section =
-            ["listener", "cluster", "route", "defaults", "limits", "admin", "access", "overload"];
+        let section = [
+            "listener",
+            "cluster",
+            "route",
+            "defaults",
+            "limits",
+            "admin",
+            "access",
+            "overload",
+            "access-log",
+        ];
         let shown = match section.contains(&key.as_str()) {
             true => {
                 text.contains(&format!("\n## `[{key}]`"))

@@ -73,6 +73,11 @@ impl Process {
         kill_process(self.pid(), Signal::TERM).expect("sending SIGTERM");
     }
 
+    /// Tells it that its logs were moved away (SIGUSR1).
+    pub fn rotate(&self) {
+        kill_process(self.pid(), Signal::USR1).expect("sending SIGUSR1");
+    }
+
     /// Asks it to reload (SIGHUP).
     pub fn hang_up(&self) {
         kill_process(self.pid(), Signal::HUP).expect("sending SIGHUP");

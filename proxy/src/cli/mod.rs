@@ -1,10 +1,13 @@
 //! The command line: one file a verb.
 
 mod check;
+mod completions;
 mod decode;
 mod demo;
 pub(crate) mod explain;
+mod man;
 mod run;
+mod schema;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -37,7 +40,7 @@ enum Verb {
         #[command(flatten)]
         config: ConfigFile,
         /// Worker threads, instead of what the config says.
-        #[arg(long)]
+        #[arg(long, value_name = "COUNT")]
         workers: Option<usize>,
     },
     /// Says everything that is wrong with a config, and where.
@@ -64,7 +67,7 @@ enum Verb {
     /// Starts small servers and the proxy before them, and shows what it routes.
     Demo {
         /// Where to listen.
-        #[arg(long, default_value = "127.0.0.1:7000")]
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7000")]
         listen: SocketAddr,
         /// Ends after so many seconds.
         #[arg(long)]
@@ -79,6 +82,29 @@ enum Verb {
     /// Makes one call, for protocols that have no client of that sort.
     #[command(subcommand)]
     Call(Call),
+    /// Prints the config's JSON Schema, for editors that complete and check with one.
+    #[command(
+        after_help = "Example:\n  polyport schema > polyport.schema.json\n\nA config whose first line is `#:schema ./polyport.schema.json` is checked with it where the editor knows TOML."
+    )]
+    Schema,
+    /// Prints a script that lets a shell complete this command line.
+    #[command(
+        after_help = "Examples:\n  polyport completions bash > /usr/share/bash-completion/completions/polyport\n  polyport completions zsh > /usr/share/zsh/vendor-completions/_polyport\n  polyport completions fish > /usr/share/fish/vendor_completions.d/polyport.fish"
+    )]
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual's first page, or writes all of them below a folder.
+    #[command(
+        after_help = "Examples:\n  polyport man | man -l -\n  polyport man --dir /usr/local/share/man"
+    )]
+    Man {
+        /// Writes all pages: DIR/man1/polyport.1, DIR/man5/polyport.toml.5, and so on
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -214,6 +240,9 @@ pub fn main(registry: &Registry) -> ExitCode {
             let options = demo::Options { listen, seconds, quiet, plain };
             demo::demo(registry, &options, log).map_err(|error| error.to_string())
         }
+        Verb::Schema => schema::schema(registry),
+        Verb::Completions { shell } => completions::completions(shell),
+        Verb::Man { dir } => man::man(dir.as_deref(), registry),
         Verb::Call(Call::Dubbo { address, interface, method, arguments, attach }) => {
             demo::call::dubbo(&address, &interface, &method, &arguments, &attach)
         }
@@ -228,6 +257,17 @@ pub fn main(registry: &Registry) -> ExitCode {
         let _ = writeln!(std::io::stderr(), "{problem}");
         ExitCode::FAILURE
     })
+}
+
+/// Prints all of it; a reader that has enough is no failure.
+fn written(bytes: &[u8]) -> Result<ExitCode, String> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(format!("error: cannot write: {error}"))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }
 
 fn start_log() -> LogLevel {

@@ -13,7 +13,9 @@ use tokio::time::MissedTickBehavior;
 
 use crate::admin::{self, Admin, Hub, LogLevel, Operator, Sockets};
 use crate::control::Control;
+use crate::control::discovery::stage::Discovery;
 use crate::control::files::{EVERY, Watched};
+use crate::observe::output::Outputs;
 use crate::snapshot::Snapshot;
 use crate::worker::{Proxy, StartError};
 
@@ -28,12 +30,14 @@ pub(super) fn run(
     registry: &Registry,
     log: LogLevel,
 ) -> Result<ExitCode, StartError> {
-    let snapshot = Arc::new(snapshot);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before the first listener is bound, so that no signal finds its default action.
     let mut stop = runtime.block_on(async { Stop::new() })?;
+    let rotated = runtime.block_on(async { signal(SignalKind::user_defined1()) })?;
     let hang_up = runtime.block_on(async { signal(SignalKind::hangup()) })?;
     let watched = Watched::new(path.to_owned());
+    let (mut discovery, snapshot) = runtime.block_on(Discovery::begin(snapshot));
+    let snapshot = Arc::new(snapshot);
     // Before privileges are given up.
     let sockets = match &snapshot.admin {
         Some(settings) => {
@@ -53,6 +57,7 @@ pub(super) fn run(
     let hub = Arc::new(Hub::default());
     let tap = snapshot.admin.as_ref().map(|_| hub.tap());
     let proxy = Proxy::start_tapped(snapshot.clone(), tap)?;
+    runtime.block_on(async { discovery.follow(proxy.control()) });
     proxy.control().read_from(path.to_owned(), registry.clone());
     for (listener, address) in snapshot.listeners.iter().zip(proxy.addresses()) {
         tracing::info!(listener = %listener.name, %address, workers = snapshot.workers, "listening");
@@ -71,6 +76,7 @@ pub(super) fn run(
         tokio::select! {
             name = stop.asked() => name,
             () = &mut answers => "the end of the admin listener",
+            () = reopen(rotated, proxy.outputs()) => "the end of signals",
             () = reloads(proxy.control(), hang_up, watched) => "the end of all signals",
         }
     });
@@ -123,6 +129,14 @@ async fn reloads(control: &Control, mut hang_up: Signal, mut watched: Watched) {
         let control = control.clone();
         // It may take a while, and names may have to be looked up. What came of it is told.
         let _ = tokio::task::spawn_blocking(move || control.reload()).await;
+    }
+}
+
+/// Opens the files of logs anew at each such signal, as they were moved away.
+async fn reopen(mut rotated: tokio::signal::unix::Signal, outputs: &Outputs) {
+    while rotated.recv().await.is_some() {
+        tracing::info!(signal = "SIGUSR1", "opening the files of logs anew");
+        outputs.reopen();
     }
 }
 

@@ -6,12 +6,14 @@
 //! [`listeners`], [`clusters`], [`routes`] with [`matchers`], [`settings`].
 
 mod access;
+mod access_log;
 mod admin;
 mod balance;
 mod blot;
 mod breaker;
 mod clusters;
 mod diagnostic;
+mod discover;
 mod edits;
 mod faults;
 mod filter;
@@ -24,6 +26,7 @@ mod overload;
 mod reader;
 mod retry;
 mod routes;
+pub mod schema;
 mod settings;
 mod transport;
 mod values;
@@ -158,9 +161,22 @@ pub fn compile_over(
         &mut outline,
         before,
     );
+    let access_logs = access_log::read(&mut root, registry, &mut interest);
     root.finish(&[
-        "workers", "zone", "listener", "cluster", "route", "defaults", "limits", "admin", "access",
-        "reload", "overload", "user", "group",
+        "workers",
+        "zone",
+        "listener",
+        "cluster",
+        "route",
+        "defaults",
+        "limits",
+        "admin",
+        "access",
+        "reload",
+        "overload",
+        "user",
+        "group",
+        "access-log",
     ]);
 
     if listeners.is_empty() && !source.failed() {
@@ -231,6 +247,7 @@ pub fn compile_over(
         access: Arc::new(access),
         overload,
         identity,
+        access_logs: Arc::new(access_logs),
     };
     Ok((snapshot, source.finish()))
 }

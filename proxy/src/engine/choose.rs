@@ -8,6 +8,7 @@ use polyport_router::Route;
 use rand::Rng;
 
 use super::guard::{Denied, Stop};
+use super::log::How;
 use super::patience::times_of;
 use super::pool::Wanted;
 use super::state::{DownId, DownState, UpId, UpMode};
@@ -158,6 +159,9 @@ impl Engine {
                     }),
             },
         };
+        if self.logger.is_some() && !matches!(chosen, Err(Nowhere::Wait | Nowhere::Queue(_))) {
+            self.log_choice(id, head, tapped.route, &view);
+        }
         if let Some(tap) = &self.tap
             && !matches!(chosen, Err(Nowhere::Wait | Nowhere::Queue(_)))
         {
@@ -313,6 +317,9 @@ impl Engine {
             }
             return false;
         }
+        if self.logger.is_some() {
+            self.log_as(id, "session", 0, tapped.route, &view);
+        }
         if let Some(tap) = &self.tap {
             tapped.fault = match &joined {
                 Err(Nowhere::Fault(fault)) => Some(*fault),
@@ -327,6 +334,8 @@ impl Engine {
                     upstream.draining = true;
                 }
                 self.count_session(up);
+                let line = self.take_line(Some(up));
+                self.log_joined(id, line);
                 if let Some(down) = self.downs.get_mut(id) {
                     down.metadata = Some(metadata);
                     down.state = DownState::Session(up);
@@ -338,10 +347,13 @@ impl Engine {
                 true
             }
             Err(Nowhere::Reset) => {
+                self.log_local(How::Reset, 0, 0);
                 self.reset_down(id);
                 false
             }
-            Err(_) => {
+            Err(nowhere) => {
+                let fault = if let Nowhere::Fault(fault) = nowhere { fault } else { Fault::Denied };
+                self.log_local(How::Fault(fault), 0, 0);
                 self.close_down(id);
                 false
             }

@@ -3,6 +3,7 @@
 use polyport_codecs::{Body, Exchange, Fault, Head, Hop, Kind, Lease, Side};
 
 use super::choose::{Chosen, Nowhere};
+use super::log::How;
 use super::state::{
     ConnId, Dialogue, DownId, DownState, Expected, Flight, FlightId, Lane, UpId, UpMode,
 };
@@ -42,6 +43,7 @@ impl Engine {
                 if let Some(enabled) = enabled.and_then(|at| self.snapshot.protocols.get(at)) {
                     enabled.protocol.answer(head, message, &mut reply);
                 }
+                self.log_at_home(id, head, message, reply.len());
                 self.owe(id, reply, head.last);
                 if head.last {
                     self.stop_reading(id);
@@ -55,6 +57,7 @@ impl Engine {
 
     fn forward(&mut self, id: DownId, head: &Head, message: &[u8], buf: &[u8]) -> Passed {
         let snapshot = self.config_of_down(id);
+        self.log_message();
         let Some(down) = self.downs.get_mut(id) else { return NOWHERE };
         let Some(protocol) = down.protocol else { return NOWHERE };
         let Some(enabled) = snapshot.protocols.get(protocol) else { return NOWHERE };
@@ -116,6 +119,7 @@ impl Engine {
                 self.stop_reading(id);
                 return NOWHERE;
             }
+            self.log_unchosen(id, head, message);
             let edits = (Vec::new(), Vec::new());
             let lease = match lease {
                 // Where the codec thinks that nothing is held: it is, until it is given back.
@@ -134,6 +138,7 @@ impl Engine {
                 Err(Nowhere::Reset) => {
                     self.counters.requests += 1;
                     self.counters.faults += 1;
+                    self.log_local(How::Reset, 0, 0);
                     self.reset_down(id);
                     return NOWHERE;
                 }
@@ -174,6 +179,7 @@ impl Engine {
         }
         let times = patience::times_of(&snapshot, route);
         self.counters.requests += 1;
+        let line = self.take_line(Some(up));
         if pace > 0 {
             self.set_pace(ConnId::Up(up), pace);
         }
@@ -217,6 +223,7 @@ impl Engine {
             generation: down.generation,
             route,
             arm,
+            line,
             ..Flight::begun(head, id, protocol, plain_body)
         });
         self.earliest_flight = self.earliest_flight.min(deadline);
@@ -257,7 +264,8 @@ impl Engine {
             self.spares.give(edits.0);
             tracing::debug!(%error, "a request cannot be changed as its route asks");
             out.truncate(start);
-            self.forget_flight(flight);
+            let line = self.forget_flight(flight).and_then(|flight| flight.line);
+            self.log_again(line);
             self.counters.faults += 1;
             self.unlease(up);
             let fault = if head.body == Body::None { Fault::Unsupported } else { Fault::TooLarge };
@@ -325,7 +333,8 @@ impl Engine {
             // From here on nobody pairs replies with requests: this one has ended well.
             self.count_session(up);
             self.mark_up(up);
-            self.forget_flight(flight);
+            let line = self.forget_flight(flight).and_then(|flight| flight.line);
+            self.log_joined(id, line);
             // A dialogue's server still has to say so.
             self.counters.answered += u64::from(exchange != Exchange::Session);
             self.begin_session(id, times);

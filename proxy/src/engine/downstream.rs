@@ -4,10 +4,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use polyport_codecs::{
-    Body, DecodeError, Detection, ErrorKind, Fault, Head, Metadata, Probe, Step, detect,
+    Body, DecodeError, Detection, ErrorKind, Fault, Head, Metadata, Outcome, Probe, Step, detect,
 };
 
 use super::dispatch::Passed;
+use super::log::How;
 use super::pool::Party;
 use super::state::{ConnId, DownId, DownState, Downstream, FlightId, UpId, UpState};
 use super::{Action, Engine, Net, Peer};
@@ -87,6 +88,7 @@ impl Engine {
             releasing: false,
             held: None,
             latest_id: 0,
+            line: None,
             spoke: None,
             leaving: None,
             dialogue: None,
@@ -183,12 +185,16 @@ impl Engine {
                 DownState::Closing { .. } => return buf.len(),
                 DownState::Session(up) if down.dialogue.is_some() => {
                     match self.converse(id, up, rest, net) {
-                        Some(taken) => at += taken,
+                        Some(taken) => {
+                            at += taken;
+                            self.count_in_session(id, taken);
+                        }
                         None => return at,
                     }
                 }
                 DownState::Session(up) => {
                     if !rest.is_empty() {
+                        self.count_in_session(id, rest.len());
                         self.pass_up(id, up, rest, net);
                     }
                     return buf.len();
@@ -421,6 +427,7 @@ impl Engine {
             let silent = self.ups.get(up).is_some_and(|upstream| {
                 !matches!(upstream.state, UpState::Idle) || !upstream.input.is_empty()
             });
+            self.log_session(id, How::Fault(Fault::Malformed));
             if let Some(down) = self.downs.get_mut(id) {
                 down.state = DownState::Idle;
                 let dialogue = down.dialogue.take();
@@ -534,6 +541,7 @@ impl Engine {
     /// shared upstreams go on, those that served it alone are closed.
     pub(super) fn close_down(&mut self, id: DownId) {
         self.unwait(id);
+        self.log_session(id, How::Replied(Some(Outcome::Ok)));
         let Some(mut down) = self.downs.remove(id) else { return };
         self.actions.push(Action::Close(ConnId::Down(id)));
         self.drop_profile(down.profile, Party::Downstream);

@@ -5,6 +5,7 @@ use polyport_codecs::{After, Fault, Lease};
 
 use super::Engine;
 use super::buffer::Spares;
+use super::log::How;
 use super::observe::Seen;
 use super::pool::Party;
 use super::state::{ConnId, DownId, DownState, Downstream, Flight, FlightId, Lane, UpId, UpMode};
@@ -59,7 +60,13 @@ impl Engine {
 
     /// The upstream's reply is over, or a one-way request is sent: the request ends well.
     pub(super) fn finish(&mut self, id: FlightId) {
-        let Some(flight) = self.forget_flight(id) else { return };
+        let Some(mut flight) = self.forget_flight(id) else { return };
+        if flight.line.is_some() {
+            let left = !flight.oneway && self.downs.get(flight.down).is_none();
+            let outcome = flight.outcome.filter(|_| !flight.oneway);
+            let how = if left { How::Abandoned } else { How::Replied(outcome) };
+            self.log_flight(&mut flight, how, 0);
+        }
         if !flight.oneway && !flight.mirror {
             if self.downs.get(flight.down).is_some() {
                 self.counters.answered += 1;
@@ -92,23 +99,27 @@ impl Engine {
         // One that is to be tried again is all there, though it was sent to nobody yet.
         let kept = self.flights.get(id).and_then(|flight| flight.kept.as_ref());
         let whole = kept.is_some_and(|kept| kept.whole);
-        let Some(flight) = self.forget_flight(id) else { return };
+        let Some(mut flight) = self.forget_flight(id) else { return };
         let up_alone = flight.lease != Lease::Shared;
         if flight.mirror {
             // Nobody waits for it.
         } else if self.downs.get(flight.down).is_none() {
             self.counters.abandoned += 1;
+            self.log_flight(&mut flight, How::Abandoned, 0);
         } else if flight.replying {
             self.counters.faults += 1;
+            self.log_flight(&mut flight, How::Fault(fault), 0);
             self.close_down(flight.down);
         } else if flight.oneway {
             self.counters.faults += 1;
+            self.log_flight(&mut flight, How::Fault(fault), 0);
             self.wake_down(flight.down);
         } else {
             self.counters.faults += 1;
             let mut reply = self.spares.take();
             let after =
                 self.local_reply(flight.protocol, flight.reply_to, &flight.note, fault, &mut reply);
+            self.log_flight(&mut flight, How::Fault(fault), reply.len());
             let last = flight.last || after == After::Close || !(flight.sent || whole);
             self.append_to_lane(flight.down, flight.lane, id, &reply);
             self.spares.give(reply);
@@ -277,8 +288,9 @@ impl Engine {
         // All of them first: what ends with a connection would be answered.
         let flights: Vec<Flight> =
             flights.into_iter().filter_map(|flight| self.forget_flight(flight)).collect();
-        for flight in flights {
+        for mut flight in flights {
             self.counters.abandoned += 1;
+            self.log_flight(&mut flight, How::Abandoned, 0);
             if flight.lease != Lease::Shared {
                 self.close_up(flight.up, Fault::UpstreamReset);
             }

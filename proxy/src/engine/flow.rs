@@ -85,6 +85,9 @@ impl Engine {
             flight.deadline =
                 flight.deadline.max(self.now.saturating_add(flight.stream)).min(flight.limit);
             flight.total = flight.total.max(flight.deadline);
+            if let Some(line) = &mut flight.line {
+                line.bytes_in += piece.len() as u64;
+            }
             let kept = flight.kept.is_some();
             if let Some(id) = flight_id.filter(|_| kept) {
                 self.keep_more(id, piece);
@@ -147,6 +150,9 @@ impl Engine {
         let Some(flight) = self.flights.get_mut(flight_id) else { return };
         flight.deadline =
             flight.deadline.max(self.now.saturating_add(flight.timeout)).min(flight.limit);
+        if let Some(line) = &mut flight.line {
+            line.bytes_out += piece.len() as u64;
+        }
         let (down, lane) = (flight.down, flight.lane);
         self.pass_down(down, from, Some((lane, flight_id)), piece, net);
     }
@@ -162,6 +168,11 @@ impl Engine {
     ) {
         let buffers = self.snapshot.buffers;
         let Some(down) = self.downs.get_mut(id) else { return };
+        if let Some(line) = &mut down.line
+            && lane.is_none()
+        {
+            line.bytes_out += piece.len() as u64;
+        }
         let first = match lane {
             None => true,
             Some((lane, flight)) => down.lanes.is_empty() || lane_at(down, lane, flight) == Some(0),

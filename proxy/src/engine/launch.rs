@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use polyport_codecs::{Exchange, Fault, Head, Hop, Kind, Lease, Metadata, Side, Step};
 
 use super::Engine;
+use super::log::How;
 use super::patience;
 use super::pending::LOOK;
 use super::pool::Wanted;
@@ -85,7 +86,9 @@ impl Engine {
         let snapshot = self.config_of(flight.generation);
         let Some(flight) = self.flights.get_mut(id) else { return };
         if !flight.mirror && self.downs.get(flight.down).is_none() {
-            self.forget_flight(id);
+            if let Some(mut flight) = self.forget_flight(id) {
+                self.log_flight(&mut flight, How::Abandoned, 0);
+            }
             self.counters.abandoned += 1;
             return;
         }
@@ -236,6 +239,9 @@ impl Engine {
         upstream.last_active = self.now;
         flight.up = up;
         flight.began = self.micros;
+        if let Some(line) = &mut flight.line {
+            line.give(self.micros, upstream.cluster, upstream.endpoint);
+        }
         let pace = flight.pace;
         if upstream.tell_decoder
             && let Some(decoder) = &mut upstream.decoder
@@ -286,6 +292,7 @@ impl Engine {
             upstream_last: false,
             outcome: None,
             mirror: true,
+            line: None,
             pace: 0,
             ..*flight
         };

@@ -31,6 +31,7 @@ mod launch;
 mod leave;
 pub mod listing;
 mod local;
+mod log;
 mod observe;
 mod overload;
 mod pace;
@@ -69,6 +70,7 @@ use buffer::Spares;
 use fault::Sleeper;
 use guard::Auditor;
 use launch::Kept;
+use log::Logger;
 use pending::Waits;
 use pool::{EndpointState, ProfileState};
 use slab::Slab;
@@ -160,6 +162,10 @@ pub struct Engine {
     /// Who waits for a time of its own.
     sleepers: BinaryHeap<Sleeper>,
     auditor: Auditor,
+    /// Access logs; `None`: there are none.
+    logger: Option<Box<Logger>>,
+    /// Its number, for access logs.
+    worker: u16,
     actions: Vec<Action>,
     spares: Spares,
     /// For replies, of which nobody asks any key.
@@ -200,7 +206,7 @@ impl Engine {
             .iter()
             .map(|cluster| cluster.endpoints.iter().map(|_| EndpointState::default()).collect())
             .collect();
-        Self {
+        let mut engine = Self {
             now: 0,
             micros: 0,
             rng: SmallRng::seed_from_u64(seed),
@@ -217,6 +223,8 @@ impl Engine {
             handed: Vec::new(),
             sleepers: BinaryHeap::new(),
             auditor: Auditor::new(&snapshot.access.audit),
+            logger: None,
+            worker: 0,
             actions: Vec::new(),
             spares: Spares::default(),
             no_metadata: Metadata::default(),
@@ -237,7 +245,9 @@ impl Engine {
             snapshot: Rc::new(snapshot),
             generation: 0,
             past: Vec::new(),
-        }
+        };
+        engine.log_anew();
+        engine
     }
 
     /// Tells the time: µs since the proxy started, never less than before.

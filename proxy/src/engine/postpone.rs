@@ -41,6 +41,7 @@ impl Engine {
     ) -> Passed {
         const NOWHERE: Passed = Passed::On { to: None, flight: None };
         let snapshot = self.config_of_down(id);
+        let line = self.take_line(None);
         let Chosen { lease, route, arm, timeout, edits, .. } = chosen;
         let (Some(down), Some(enabled)) =
             (self.downs.get_mut(id), snapshot.protocols.get(protocol))
@@ -82,6 +83,7 @@ impl Engine {
             generation: down.generation,
             route,
             arm,
+            line,
             ..Flight::begun(head, id, protocol, plain_body)
         });
         self.earliest_flight = self.earliest_flight.min(deadline);

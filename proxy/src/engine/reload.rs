@@ -58,6 +58,7 @@ impl Engine {
         self.reopen(&now);
         // Times may have become shorter.
         self.look_by(self.now);
+        self.log_anew();
         self.forget_past();
     }
 

@@ -168,6 +168,9 @@ impl Engine {
         let whole = kept.whole;
         flight.deadline = flight.total;
         flight.sent = false;
+        if let Some(line) = &mut flight.line {
+            line.retries += 1;
+        }
         self.counters.retried += 1;
         self.detach(id);
         if whole && due <= self.now {

@@ -15,6 +15,7 @@ use super::patience::SessionTimes;
 use super::peer::Peer;
 use super::pending::Waiting;
 use super::slab::Key;
+use crate::observe::access_log::Line;
 
 /// Names a downstream connection.
 pub type DownId = Key<Box<Downstream>>;
@@ -175,6 +176,8 @@ pub struct Downstream {
     pub profile: usize,
     /// How long the session that it is in may last.
     pub session: SessionTimes,
+    /// What is remembered of the session that it is in, for its line in access logs.
+    pub line: Option<Box<Line>>,
     /// A session whose messages are looked at.
     pub dialogue: Option<Box<Dialogue>>,
     /// It is one of many streams on a connection, and may be silent for long.
@@ -381,6 +384,8 @@ pub struct Flight {
     pub kept: Option<Box<Kept>>,
     /// It is a copy: nobody gets its reply.
     pub mirror: bool,
+    /// What is remembered of it for its line in access logs.
+    pub line: Option<Box<Line>>,
 }
 
 impl Flight {
@@ -417,6 +422,7 @@ impl Flight {
             arm: 0,
             kept: None,
             mirror: false,
+            line: None,
         }
     }
 

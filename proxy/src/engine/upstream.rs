@@ -3,6 +3,7 @@
 use polyport_codecs::{Body, Exchange, Fault, Head, Hop, Kind, Lease, Outcome, Side, Step};
 
 use super::finish::{lane_at, lane_buffer};
+use super::log::How;
 use super::observe::Seen;
 use super::patience::times_of;
 use super::pool::Party;
@@ -250,6 +251,10 @@ impl Engine {
             }
         }
         let flight = self.flights.get_mut(to)?;
+        if let Some(line) = &mut flight.line {
+            line.bytes_out += message.len() as u64;
+            line.status = if interim { line.status } else { head.status };
+        }
         let mut replying_whole = false;
         if !interim {
             flight.outcome = Some(head.outcome);
@@ -340,7 +345,8 @@ impl Engine {
 
     /// The reply turns its exchange into a session (HTTP 101, CONNECT).
     fn become_session(&mut self, up: UpId, flight: FlightId) {
-        let Some(flight) = self.forget_flight(flight) else { return };
+        let Some(mut flight) = self.forget_flight(flight) else { return };
+        self.log_joined(flight.down, flight.line.take());
         let times = times_of(&self.config_of(flight.generation), flight.route);
         self.begin_session(flight.down, times);
         if flight.mirror {
@@ -469,6 +475,12 @@ impl Engine {
         }
         match upstream.mode {
             UpMode::Session(down) => {
+                let how = match fault {
+                    // It ended as sessions do.
+                    Fault::UpstreamReset if upstream.eof => How::Replied(Some(Outcome::Ok)),
+                    fault => How::Fault(fault),
+                };
+                self.log_session(down, how);
                 self.take_leave(down, &upstream, fault);
                 if let Some(joined) = self.downs.get_mut(down)
                     && matches!(joined.state, DownState::Session(_))
@@ -524,6 +536,9 @@ impl Engine {
                 Fault::ConnectFailed => Ended::Unconnected,
                 _ => Ended::Reset,
             };
+            if let Some(line) = self.flights.get_mut(flight).and_then(|lost| lost.line.as_mut()) {
+                line.place = Some((upstream.cluster, upstream.endpoint));
+            }
             if !self.resend(flight, &upstream, fault)
                 && !self.again(flight, ended, upstream.endpoint)
             {

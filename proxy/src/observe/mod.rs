@@ -1,3 +1,6 @@
 //! What the proxy tells of the messages that pass.
 
+pub mod access_log;
+pub mod output;
 pub mod redact;
+pub(crate) mod text;

@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
@@ -35,6 +36,7 @@ use crate::control::Control;
 use crate::engine::{Counters, Tap};
 use crate::guard::Audit;
 use crate::health::watch::Watch;
+use crate::observe::output::{Outputs, Target};
 use crate::overload::{Overload, memory};
 use crate::privileges::{self, PrivilegeError};
 use crate::snapshot::Snapshot;
@@ -42,6 +44,9 @@ pub use observer::Observer;
 
 /// Pending connections of a listening socket; the kernel caps it at `somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// How long the last lines may take to be written, at the end.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// Why a proxy could not start.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +72,14 @@ pub enum StartError {
     /// The process cannot become who the config says.
     #[error("{0}")]
     Privileges(#[from] PrivilegeError),
+    /// An access log's file cannot be opened.
+    #[error("cannot write an access log to {target:?}: {source}")]
+    AccessLog {
+        /// Where its lines go.
+        target: Target,
+        /// What the system says.
+        source: io::Error,
+    },
     /// A worker thread or its runtime could not be made.
     #[error("cannot start a worker: {0}")]
     Worker(#[from] io::Error),
@@ -126,8 +139,8 @@ pub struct Proxy {
     workers: Vec<JoinHandle<()>>,
     boards: Vec<Arc<Board>>,
     stop: Arc<Stop>,
-    /// Writes denials to their file; ends after the workers.
-    audit: Option<JoinHandle<()>>,
+    /// Where lines for people go; written to the end after the workers have ended.
+    outputs: Arc<Outputs>,
     control: Control,
     began: tokio::time::Instant,
     overload: Arc<Overload>,
@@ -172,15 +185,16 @@ impl Proxy {
         }
         let stop = Arc::new(Stop::default());
         let began = tokio::time::Instant::now();
-        let (sink, audit) = match &snapshot.access.audit {
+        let outputs = Arc::new(Outputs::default());
+        let sink = match &snapshot.access.audit {
             Audit::File(path) => {
-                let opened = crate::audit::file(path);
                 let failed = |source| StartError::Audit { path: path.clone(), source };
-                let (sink, writer) = opened.map_err(failed)?;
-                (Some(sink), Some(writer))
+                Some(crate::audit::file(path, &outputs).map_err(failed)?)
             }
-            Audit::Log | Audit::Off => (None, None),
+            Audit::Log | Audit::Off => None,
         };
+        let failed = |(target, source)| StartError::AccessLog { target, source };
+        snapshot.access_logs.open(&outputs).map_err(failed)?;
         // All that root is needed for is open, and nobody was served yet.
         snapshot.identity.assume()?;
         let workers = snapshot.workers.max(1);
@@ -189,14 +203,20 @@ impl Proxy {
         watch.begin(&snapshot)?;
         let overload = Arc::new(Overload::default());
         overload.start(&snapshot.overload, spare_descriptors(limit, &snapshot));
-        let control = Control::new(snapshot.clone(), commands.clone(), watch, overload.clone());
+        let control = Control::new(
+            snapshot.clone(),
+            commands.clone(),
+            watch,
+            overload.clone(),
+            outputs.clone(),
+        );
         crate::tls::watch::watch(&control)?;
         let mut proxy = Self {
             addresses,
             workers: Vec::new(),
             boards: Vec::new(),
             stop,
-            audit,
+            outputs,
             control,
             began,
             _memory: memory::Watch::start(overload.clone())?,
@@ -226,6 +246,7 @@ impl Proxy {
                                     if let Some(sink) = sink {
                                         worker.audit_to(sink);
                                     }
+                                    worker.number(at);
                                     worker.await;
                                 }
                                 Err(error) => tracing::error!(%error, "a worker could not start"),
@@ -236,6 +257,11 @@ impl Proxy {
             proxy.workers.push(thread);
         }
         Ok(proxy)
+    }
+
+    /// Where lines for people go: access logs, denials.
+    pub fn outputs(&self) -> &Arc<Outputs> {
+        &self.outputs
     }
 
     /// Where it listens, in the config's order; ports that the system chose are filled in.
@@ -286,9 +312,7 @@ impl Proxy {
             // A worker that panicked has said so; there is nothing to wait for.
             let _ = worker.join();
         }
-        if let Some(audit) = self.audit.take() {
-            let _ = audit.join();
-        }
+        self.outputs.finish(FLUSH);
     }
 
     fn ask_to_stop(&self) {

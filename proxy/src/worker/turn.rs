@@ -65,6 +65,8 @@ pub(super) struct Worker {
     alarm_at: u64,
     stop: Arc<Stop>,
     stopping: Pin<Box<dyn Future<Output = ()>>>,
+    /// When the engine is told the time again, ms.
+    wall_at: u64,
     /// When a drain is given up.
     drain_until: Option<u64>,
     board: Arc<Board>,
@@ -92,6 +94,7 @@ pub(super) struct Listening {
 }
 
 impl Worker {
+    #[expect(clippy::too_many_arguments, reason = "what a worker is made of, in one place")]
     pub(super) fn new(
         snapshot: Arc<Snapshot>,
         listeners: Vec<std::net::TcpListener>,
@@ -129,6 +132,7 @@ impl Worker {
             alarm_at: u64::MAX,
             stopping: Box::pin(async move { waiting.notify.notified().await }),
             stop,
+            wall_at: 0,
             drain_until: None,
             board,
             commands,
@@ -182,6 +186,8 @@ impl Worker {
         self.streams.idle = snapshot.timeouts.idle;
         self.streams.read = snapshot.timeouts.read;
         self.engine.reload(snapshot.clone());
+        self.wall_at = 0;
+        self.set_wall();
         self.sessions.borrow_mut().retain(|(cluster, epoch, address), _| {
             snapshot.clusters.get(*cluster).is_some_and(|cluster| {
                 let here = |endpoint: &Endpoint| endpoint.address == *address && !endpoint.retired;
@@ -207,6 +213,11 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Tells it which worker it is.
+    pub(super) fn number(&mut self, at: usize) {
+        self.engine.set_worker(u16::try_from(at).unwrap_or(u16::MAX));
     }
 
     /// Denials are told there.
@@ -555,6 +566,16 @@ impl Worker {
         self.engine.next_deadline().min(until).min(self.load.next_look())
     }
 
+    /// Tells the engine what time it is for people, now and then: their clocks are set.
+    fn set_wall(&mut self) {
+        const EVERY: u64 = 1_000;
+        if self.engine.logs() && self.now() >= self.wall_at {
+            self.wall_at = self.now() + EVERY;
+            let now = crate::observe::text::now();
+            self.engine.set_wall(now.saturating_sub(self.micros()));
+        }
+    }
+
     fn set_alarm(&mut self, context: &mut Context<'_>) {
         let wanted = self.wanted();
         // An alarm that rings early costs one empty turn; it is only moved forward.
@@ -584,6 +605,7 @@ impl Future for Worker {
         ready.append(&mut worker.again);
         worker.engine.tick(worker.micros());
         worker.feel_load();
+        worker.set_wall();
         for what in ready.drain(..) {
             match what {
                 Ready::Conn(conn) => worker.look_at(conn),
@@ -618,6 +640,7 @@ impl Future for Worker {
         if let Some(until) = worker.drain_until
             && (worker.is_empty() || worker.now() >= until)
         {
+            worker.engine.end_logs();
             return Poll::Ready(());
         }
         worker.set_alarm(context);

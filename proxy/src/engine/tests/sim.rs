@@ -10,6 +10,7 @@ use polyport_router::{Route, Split, Table};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use super::log;
 use super::toy::{Toy, id_of};
 use crate::breaker::{Bounds, Breaker};
 use crate::engine::state::{ConnId, UpId};
@@ -201,6 +202,7 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
             epoch: 0,
             retired: false,
             endpoints: vec![endpoint.clone(), endpoint],
+            discover: None,
             balance: Balance::RoundRobin,
             eligibility: Eligibility::default(),
             connect_timeout: Duration::from_secs(1),
@@ -245,6 +247,7 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
         text: "".into(),
         overload: Default::default(),
         identity: Default::default(),
+        access_logs: Default::default(),
         outline: Default::default(),
         watch_config: false,
         route_ids: vec![0],
@@ -279,6 +282,7 @@ pub(super) fn simulate_with(
         snapshot.clusters[0].connections = 1;
         snapshot.timeouts.request = Duration::from_secs(60);
     }
+    let lines = log::of_all(&mut snapshot, seed);
     let snapshot = Arc::new(snapshot);
     let mut engine = Engine::new(snapshot.clone(), seed, None);
     let mut world = World { clients: Vec::new(), servers: BTreeMap::new() };
@@ -371,6 +375,7 @@ pub(super) fn simulate_with(
     }
     report.retried = engine.counters().retried;
     report.mirrored = engine.counters().mirrored;
+    log::check(&mut engine, lines, seed);
     nothing_is_left(engine, &snapshot, &mut world, now + 10_000_000);
     report
 }
