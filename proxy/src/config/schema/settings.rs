@@ -158,9 +158,12 @@ static LIMITS: Table = Table::new(
 static ADMIN: Table = Table::new(
     "[admin]",
     "ADMIN in settings.rs",
-    "Where operators ask how the proxy is.",
-    &[Key::new("address", Shape::Text, "Host and port, on loopback: \"127.0.0.1:7001\".")
-        .required()],
+    "Where operators ask how the proxy is; an address, a socket, or both.",
+    &[
+        Key::new("address", Shape::Text, "Host and port, on loopback: \"127.0.0.1:7001\"."),
+        Key::new("socket", Shape::Text, "The file of a unix socket that only its owner may use."),
+        Key::new("write", Shape::Flag, "Whether anything may be changed.").default("false"),
+    ],
 );
 
 static RELOAD: Table = Table::new(
