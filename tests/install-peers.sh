@@ -3,9 +3,10 @@
 # again: what is there already is left alone, and that takes a second.
 #
 #   apt  redis-server redis-tools mosquitto mosquitto-clients nginx wrk curl openssl
-#        haproxy nutcracker nghttp2-client nghttp2-server thrift-compiler prometheus,
-#        python3, nodejs
+#        haproxy nutcracker nghttp2-client nghttp2-server thrift-compiler chromium,
+#        dnsmasq-base, prometheus, python3, nodejs, man-db groff mandoc zsh fish systemd
 #   pip  in .peers/venv   tests/peers/python/requirements.txt
+#   pip  in .peers/schema tests/peers/schema/requirements.txt
 #   npm  in .peers/node   tests/peers/node/package.json
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -48,10 +49,20 @@ need mosquitto mosquitto
 need mosquitto_pub mosquitto-clients
 need thrift thrift-compiler
 need openssl openssl
+# The program without the service.
+need dnsmasq dnsmasq-base
 need nghttp nghttp2-client
 need nghttpd nghttp2-server
 # promtool comes with it.
 need promtool prometheus
+# What a package's pages, completions and units are read with.
+need man man-db
+need groff groff
+need mandoc mandoc
+need zsh zsh
+need fish fish
+need systemd-analyze systemd
+need chromium chromium
 need python3 python3
 need node nodejs
 need npm npm
@@ -69,6 +80,15 @@ if ! cmp -s "$python_wanted" .peers/venv/stamp; then
     [ -x .peers/venv/bin/python ] || python3 -m venv .peers/venv
     .peers/venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$python_wanted"
     cp "$python_wanted" .peers/venv/stamp
+fi
+
+# The validator has a place of its own, so that it can be renewed alone.
+schema_wanted=tests/peers/schema/requirements.txt
+if ! cmp -s "$schema_wanted" .peers/schema/stamp; then
+    say "pip: $(tr '\n' ' ' <"$schema_wanted")"
+    [ -x .peers/schema/bin/python ] || python3 -m venv .peers/schema
+    .peers/schema/bin/python -m pip install --quiet --disable-pip-version-check -r "$schema_wanted"
+    cp "$schema_wanted" .peers/schema/stamp
 fi
 
 node_wanted=tests/peers/node/package-lock.json

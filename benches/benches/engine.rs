@@ -13,6 +13,7 @@ use polyport::config::compile;
 use polyport::engine::state::{ConnId, UpId};
 use polyport::engine::{Action, Engine, Net, Peer, Written};
 use polyport::observe::metrics::Metrics;
+use polyport::observe::output::Outputs;
 use polyport_benches::Workload;
 use polyport_benches::backend::{self, Serve};
 use polyport_benches::load::dialect;
@@ -20,6 +21,16 @@ use polyport_benches::policies::{Place, config, known};
 use polyport_codecs::Registry;
 
 const CLIENTS: usize = 16;
+
+/// Access logs, none of which is a policy.
+const LOGS: [(&str, &str); 3] = [
+    ("access log", "[[access-log]]\nto = \"/dev/null\"\nkeys = [\"method\", \"service\"]\n"),
+    ("access log, 1% and errors", "[[access-log]]\nto = \"/dev/null\"\nsample = 1\n"),
+    (
+        "access log, 1% of all",
+        "[[access-log]]\nto = \"/dev/null\"\nsample = 1\nerrors = \"sampled\"\n",
+    ),
+];
 
 /// Time that passes with each round, µs.
 const STEP: u64 = 100;
@@ -58,11 +69,19 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(workload: Workload, serve: Serve, policies: &[(Place, &str)], measured: bool) -> Self {
+    fn new(
+        workload: Workload,
+        serve: Serve,
+        policies: &[(Place, &str)],
+        log: &str,
+        measured: bool,
+    ) -> Self {
         let address: SocketAddr = ([127, 0, 0, 1], 7).into();
         let text = config(address, &[(workload.name(), address)], policies);
+        let text = text + log;
         let (snapshot, _) = compile(&text, "bench", &Registry::builtin()).expect("a good config");
         let metrics = Metrics::new(snapshot.metrics.clone());
+        snapshot.access_logs.open(&Outputs::default()).expect("a place for lines");
         let mut engine = Engine::new(Arc::new(snapshot), 1, None);
         if measured {
             engine.measure(metrics);
@@ -163,7 +182,7 @@ fn bench(c: &mut Criterion) {
     for (workload, serve) in workloads() {
         let name = workload.name();
         for (what, policies) in [("no policy", &[][..]), ("all policies", &all)] {
-            let mut bench = Bench::new(workload, serve, policies, true);
+            let mut bench = Bench::new(workload, serve, policies, "", true);
             group.bench_function(format!("{name}, {what}"), |b| b.iter(|| bench.round()));
         }
     }
@@ -187,8 +206,14 @@ fn ratios(_: &mut Criterion) {
         sets.push(("all policies", all.clone()));
         let mut benches: Vec<_> = sets
             .iter()
-            .map(|(name, policies)| Bench::new(workload, serve, policies, *name != "no metrics"))
+            .map(|(name, policies)| {
+                Bench::new(workload, serve, policies, "", *name != "no metrics")
+            })
             .collect();
+        for (name, log) in LOGS {
+            sets.push((name, Vec::new()));
+            benches.push(Bench::new(workload, serve, &[], log, true));
+        }
         let mut slices = vec![Vec::with_capacity(SLICES); benches.len()];
         for _ in 0..SLICES {
             for (bench, slices) in benches.iter_mut().zip(&mut slices) {

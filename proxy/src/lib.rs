@@ -9,6 +9,7 @@
 //!
 //! Read on: `docs/architecture.md` walks a message through the files.
 
+pub mod admin;
 pub mod audit;
 pub mod balance;
 pub mod breaker;

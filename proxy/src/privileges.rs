@@ -88,6 +88,20 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// The numbers of the user and the group that files for it are given to; `None`: they
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// Where there is no such user or group.
+    pub fn owner(&self) -> Result<(Option<u32>, Option<u32>), PrivilegeError> {
+        let user = self.user.as_deref().map(find_user).transpose()?;
+        let group = self.group.as_deref().map(find_group).transpose()?;
+        let own_group = user.as_ref().map(|user| user.group);
+        Ok((user.map(|user| user.id.as_raw()), group.or(own_group).map(Gid::as_raw)))
+    }
+}
+
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.user, &self.group) {

@@ -15,11 +15,13 @@ pub use crate::balance::{Balance, Eligibility, Hashing, Place, Set};
 
 use crate::breaker::Breaker;
 use crate::config::Outline;
+use crate::control::discovery::Discover;
 use crate::edit::{Edits, Reply};
 use crate::guard::{Access, Guard};
 use crate::health::Health;
 use crate::health::checks::Checks;
 use crate::health::outlier::Outliers;
+use crate::observe::access_log::AccessLogs;
 use crate::overload;
 use crate::policy::mirror::Mirror;
 use crate::policy::retry::{Retry, RetryBudget};
@@ -55,14 +57,16 @@ pub struct Snapshot {
     pub buffers: Buffers,
     /// Enabled protocols, compiled for `interest` and `limits`.
     pub protocols: Vec<Enabled>,
+    /// The config as it was written.
+    pub text: Arc<str>,
     /// What the config says, to be compared with another.
     pub outline: Arc<Outline>,
     /// By route position: a number that stays with the route's name over reloads.
     pub route_ids: Vec<usize>,
     /// The numbers of all names that routes ever had.
     pub known_routes: Arc<RouteNames>,
-    /// Where the figures can be asked for, config section `[admin]`.
-    pub admin: Option<SocketAddr>,
+    /// Where the proxy can be looked at, config section `[admin]`.
+    pub admin: Option<crate::admin::Settings>,
     /// The config file is read again when it changes.
     pub watch_config: bool,
     /// Who may come where no route says so, and where denials are told.
@@ -73,6 +77,8 @@ pub struct Snapshot {
     pub overload: overload::Settings,
     /// Who the process becomes once its ports are bound.
     pub identity: Identity,
+    /// Where requests that have ended are told.
+    pub access_logs: Arc<AccessLogs>,
 }
 
 impl Snapshot {
@@ -212,6 +218,8 @@ pub struct Cluster {
     /// In file order, as first seen: over changes each address keeps its position, and those
     /// that are gone stay as `retired`.
     pub endpoints: Vec<Endpoint>,
+    /// Where its endpoints are found while the proxy runs; `None`: they stay as they are.
+    pub discover: Option<Arc<Discover>>,
     /// All endpoints that take requests: index into [`Snapshot::sets`].
     pub set: usize,
     /// Differs where connections made under an earlier config are of no more use.
@@ -256,7 +264,7 @@ pub struct Cluster {
 }
 
 /// One upstream address.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Where it is.
     pub address: SocketAddr,
@@ -418,6 +426,8 @@ pub struct Timeouts {
     pub write: Duration,
     /// How long connections that are to leave are served and waited for. Default 30 s.
     pub drain: Duration,
+    /// How long a new process may take until it can take over from this one. Default 30 s.
+    pub upgrade: Duration,
     /// Such a connection ends earlier when nothing has been on it for so long. Default 1 s.
     pub quiet: Duration,
 }

@@ -94,8 +94,17 @@ fn every_key_of_a_config_is_documented() {
         .fold(String::from("`"), |all, cell| all + cell + " `");
     for key in keys {
         let section = [
-            "listener", "cluster", "route", "defaults", "limits", "admin", "access", "metrics",
+            "listener",
+            "cluster",
+            "route",
+            "defaults",
+            "limits",
+            "admin",
+            "access",
             "overload",
+            "reload",
+            "access-log",
+            "metrics",
         ];
         let shown = match section.contains(&key.as_str()) {
             true => {

@@ -13,6 +13,7 @@
 pub mod bolt;
 pub mod certs;
 pub mod chaos;
+pub mod dnsmasq;
 pub mod everyone;
 pub mod grpc;
 pub mod haproxy;
@@ -34,6 +35,7 @@ pub mod websocket;
 
 pub use bolt::BoltServer;
 pub use certs::Authority;
+pub use dnsmasq::Dnsmasq;
 pub use grpc::GrpcServer;
 pub use haproxy::Haproxy;
 pub use moody::Moody;

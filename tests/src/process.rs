@@ -73,6 +73,11 @@ impl Process {
         kill_process(self.pid(), Signal::TERM).expect("sending SIGTERM");
     }
 
+    /// Tells it that its logs were moved away (SIGUSR1).
+    pub fn rotate(&self) {
+        kill_process(self.pid(), Signal::USR1).expect("sending SIGUSR1");
+    }
+
     /// Asks it to reload (SIGHUP).
     pub fn hang_up(&self) {
         kill_process(self.pid(), Signal::HUP).expect("sending SIGHUP");
@@ -209,6 +214,13 @@ impl Running {
         let (status, stdout, stderr) = self.finish();
         assert!(status.success(), "{name}: {status}\n--- stdout\n{stdout}\n--- stderr\n{stderr}");
         stdout
+    }
+
+    /// Kills it; how it ended, what it had printed and complained of.
+    pub fn stop(mut self) -> (ExitStatus, String, String) {
+        let _ = self.child.kill();
+        let status = self.child.wait().expect("waiting for a child");
+        (status, text(&mut self.stdout), text(&mut self.stderr))
     }
 
     /// Waits for its end: how it ended, what it printed and complained of.

@@ -1,7 +1,7 @@
 //! A proxy that runs out of descriptors or memory, sources that open too many connections,
 //! and a proxy that gives up root.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -339,8 +339,8 @@ fn a_stream_s_connection_counts_once_and_tls_is_refused_before_its_handshake() {
     }
     let authority = Authority::new();
     let certificate = authority.server("edge.test");
-    let (proxy, admin, _server) =
-        three("", &format!("tls = {{ certificates = [{{ {} }}] }}", certificate.toml()));
+    let tls = format!("tls = {{ certificates = [{{ {} }}] }}", certificate.toml());
+    let (proxy, _, _server) = three("", &format!("{tls}\ndetect-timeout = \"100s\""));
     let address = proxy.address("http");
     let url = format!("https://edge.test:{}/slow?ms=5", address.port());
     let resolve = format!("edge.test:{}:{}", address.port(), address.ip());
@@ -367,8 +367,16 @@ fn a_stream_s_connection_counts_once_and_tls_is_refused_before_its_handshake() {
     };
     let mut held: Vec<TcpStream> = (0..2).map(|_| from([127, 0, 0, 4], address)).collect();
     assert!(curl("127.0.0.4"), "one connection more may be");
-    until("its end is noticed", || figure(admin, "overload_descriptors") <= 4);
-    held.push(from([127, 0, 0, 4], address));
+    // Until its end is noticed, there is no place for another.
+    until("its place is free again", || {
+        let mut third = from([127, 0, 0, 4], address);
+        third.set_read_timeout(Some(Duration::from_millis(300))).expect("a read timeout");
+        let alive = third.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        if alive {
+            held.push(third);
+        }
+        alive
+    });
     assert!(!curl("127.0.0.4"), "and two may not");
     assert!(curl("127.0.0.5"));
 }

@@ -63,25 +63,25 @@ pub(super) fn outcome(status: &[u8]) -> Outcome {
 /// Where gRPC's codes begin among the statuses of [`Head::status`](crate::Head::status): behind HTTP's.
 const CODES: u32 = 1 << 16;
 
-/// The names of gRPC's codes, from 0 (gRPC's `doc/statuscodes.md`).
+/// What configs call gRPC's codes, from 0 (gRPC's `doc/statuscodes.md`).
 const NAMES: [&str; 17] = [
-    "ok",
-    "cancelled",
-    "unknown",
-    "invalid-argument",
-    "deadline-exceeded",
-    "not-found",
-    "already-exists",
-    "permission-denied",
-    "resource-exhausted",
-    "failed-precondition",
-    "aborted",
-    "out-of-range",
-    "unimplemented",
-    "internal",
-    "unavailable",
-    "data-loss",
-    "unauthenticated",
+    "grpc-ok",
+    "grpc-cancelled",
+    "grpc-unknown",
+    "grpc-invalid-argument",
+    "grpc-deadline-exceeded",
+    "grpc-not-found",
+    "grpc-already-exists",
+    "grpc-permission-denied",
+    "grpc-resource-exhausted",
+    "grpc-failed-precondition",
+    "grpc-aborted",
+    "grpc-out-of-range",
+    "grpc-unimplemented",
+    "grpc-internal",
+    "grpc-unavailable",
+    "grpc-data-loss",
+    "grpc-unauthenticated",
 ];
 
 /// The status of a reply whose `grpc-status` is this one.
@@ -90,10 +90,15 @@ pub(super) fn numbered(status: &[u8]) -> u32 {
     code.map_or(0, |code| CODES + u32::from(code))
 }
 
+/// What a config calls the status of a gRPC reply.
+pub(super) fn status_word(status: u32) -> Option<&'static str> {
+    NAMES.get(usize::try_from(status.checked_sub(CODES)?).ok()?).copied()
+}
+
 /// The statuses that a config's word names: `grpc-unavailable`, `503`, `5xx`.
 pub(super) fn statuses(word: &str) -> Option<RangeInclusive<u32>> {
-    if let Some(name) = word.strip_prefix("grpc-") {
-        let code = NAMES.iter().position(|known| *known == name)?;
+    if word.starts_with("grpc-") {
+        let code = NAMES.iter().position(|known| *known == word)?;
         let status = CODES + u32::try_from(code).ok()?;
         return Some(status..=status);
     }
@@ -105,6 +110,11 @@ pub(super) fn statuses(word: &str) -> Option<RangeInclusive<u32>> {
         None => (word.parse().ok()?, word.parse().ok()?),
     };
     (first >= 200 && last <= 599).then_some(first..=last)
+}
+
+/// The same as a status of ours.
+pub(super) fn fault_status(fault: Fault) -> u32 {
+    numbered(status(fault).as_bytes())
 }
 
 /// The status that tells a client of this fault.

@@ -6,7 +6,7 @@ use crate::error::{DecodeError, ErrorKind};
 use crate::frame::{Fault, ReplyTo};
 
 /// The status that tells a client of this fault.
-fn status(fault: Fault) -> (u16, &'static str) {
+pub(super) fn status(fault: Fault) -> (u16, &'static str) {
     match fault {
         Fault::NoRoute => (404, "Not Found"),
         Fault::Denied => (403, "Forbidden"),

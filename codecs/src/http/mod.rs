@@ -108,6 +108,17 @@ impl Protocol for Http {
         grpc::statuses(word)
     }
 
+    fn status_word(&self, status: u32) -> Option<&'static str> {
+        grpc::status_word(status)
+    }
+
+    fn fault_status(&self, to: ReplyTo, fault: Fault) -> u32 {
+        if to.token & note::GRPC != 0 {
+            return grpc::fault_status(fault);
+        }
+        local::status(fault).0.into()
+    }
+
     fn keys(&self) -> &'static [KeySpec] {
         keys::KEYS
     }

@@ -1,20 +1,25 @@
 //! The command line: one file a verb.
 
-mod admin;
 mod check;
+mod completions;
 mod decode;
 mod demo;
-mod explain;
+pub(crate) mod explain;
+mod man;
 mod run;
+mod schema;
+mod upgrade;
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use polyport_codecs::{Registry, Side};
 
+use crate::admin::LogLevel;
 use crate::config::{self, Diagnostic};
 use crate::snapshot::Snapshot;
 
@@ -37,8 +42,28 @@ enum Verb {
         #[command(flatten)]
         config: ConfigFile,
         /// Worker threads, instead of what the config says.
-        #[arg(long)]
+        #[arg(long, value_name = "COUNT")]
         workers: Option<usize>,
+        /// Keeps the id of the process in charge in this file; what came of the latest
+        /// upgrade is told beside it.
+        #[arg(long, value_name = "FILE")]
+        pid_file: Option<PathBuf>,
+    },
+    /// Has a running proxy hand over to the binary now in its place, without losing a
+    /// connection; says what came of it.
+    #[command(
+        after_help = "Example:\n  polyport upgrade --pid-file /run/polyport/pid\n\nThe new binary is started from the path of the old one, with the same arguments. Exit status: 0 where it has taken over, 1 where the old one goes on."
+    )]
+    Upgrade {
+        /// The process.
+        #[arg(long, value_name = "N", required_unless_present = "pid_file")]
+        pid: Option<u32>,
+        /// The file that names it: the same as `run` was given.
+        #[arg(long, value_name = "FILE")]
+        pid_file: Option<PathBuf>,
+        /// Waits no longer for what comes of it, seconds.
+        #[arg(long, default_value_t = 90)]
+        patience: u64,
     },
     /// Says everything that is wrong with a config, and where.
     #[command(
@@ -64,7 +89,7 @@ enum Verb {
     /// Starts small servers and the proxy before them, and shows what it routes.
     Demo {
         /// Where to listen.
-        #[arg(long, default_value = "127.0.0.1:7000")]
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7000")]
         listen: SocketAddr,
         /// Ends after so many seconds.
         #[arg(long)]
@@ -79,6 +104,29 @@ enum Verb {
     /// Makes one call, for protocols that have no client of that sort.
     #[command(subcommand)]
     Call(Call),
+    /// Prints the config's JSON Schema, for editors that complete and check with one.
+    #[command(
+        after_help = "Example:\n  polyport schema > polyport.schema.json\n\nA config whose first line is `#:schema ./polyport.schema.json` is checked with it where the editor knows TOML."
+    )]
+    Schema,
+    /// Prints a script that lets a shell complete this command line.
+    #[command(
+        after_help = "Examples:\n  polyport completions bash > /usr/share/bash-completion/completions/polyport\n  polyport completions zsh > /usr/share/zsh/vendor-completions/_polyport\n  polyport completions fish > /usr/share/fish/vendor_completions.d/polyport.fish"
+    )]
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual's first page, or writes all of them below a folder.
+    #[command(
+        after_help = "Examples:\n  polyport man | man -l -\n  polyport man --dir /usr/local/share/man"
+    )]
+    Man {
+        /// Writes all pages: DIR/man1/polyport.1, DIR/man5/polyport.toml.5, and so on
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -199,21 +247,30 @@ enum Format {
 /// own has only this to call.
 pub fn main(registry: &Registry) -> ExitCode {
     let cli = Cli::parse();
-    start_log();
+    let log = start_log();
     let done = match cli.verb {
-        Verb::Run { config, workers } => load(&config, registry).and_then(|mut snapshot| {
-            if let Some(workers) = workers {
-                snapshot.workers = workers.max(1);
-            }
-            run::run(snapshot, &config.config, registry).map_err(|error| error.to_string())
-        }),
+        Verb::Run { config, workers, pid_file } => {
+            load(&config, registry).and_then(|mut snapshot| {
+                if let Some(workers) = workers {
+                    snapshot.workers = workers.max(1);
+                }
+                run::run(snapshot, &config.config, registry, log, pid_file)
+                    .map_err(|error| error.to_string())
+            })
+        }
+        Verb::Upgrade { pid, pid_file, patience } => {
+            upgrade::upgrade(pid, pid_file, Duration::from_secs(patience))
+        }
         Verb::Check { config, against } => check::check(&config, against, registry),
         Verb::Explain(options) => explain::explain(&options, registry),
         Verb::Decode(options) => decode::decode(&options, registry),
         Verb::Demo { listen, seconds, quiet, plain } => {
             let options = demo::Options { listen, seconds, quiet, plain };
-            demo::demo(registry, &options).map_err(|error| error.to_string())
+            demo::demo(registry, &options, log).map_err(|error| error.to_string())
         }
+        Verb::Schema => schema::schema(registry),
+        Verb::Completions { shell } => completions::completions(shell),
+        Verb::Man { dir } => man::man(dir.as_deref(), registry),
         Verb::Call(Call::Dubbo { address, interface, method, arguments, attach }) => {
             demo::call::dubbo(&address, &interface, &method, &arguments, &attach)
         }
@@ -230,12 +287,33 @@ pub fn main(registry: &Registry) -> ExitCode {
     })
 }
 
-fn start_log() {
+/// Prints all of it; a reader that has enough is no failure.
+fn written(bytes: &[u8]) -> Result<ExitCode, String> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(format!("error: cannot write: {error}"))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn start_log() -> LogLevel {
     let filter = tracing_subscriber::EnvFilter::try_from_env("POLYPORT_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A program that has its own log keeps it.
-    let _ = log.try_init();
+    let first = filter.to_string();
+    let log = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter)
+        .with_filter_reloading();
+    let handle = log.reload_handle();
+    match log.try_init() {
+        Ok(()) => LogLevel::new(first, move |filter| {
+            handle.reload(filter).map_err(|error| error.to_string())
+        }),
+        // A program that has its own log keeps it.
+        Err(_) => LogLevel::fixed(),
+    }
 }
 
 /// Reads and compiles a config; warnings go to standard error.

@@ -112,7 +112,9 @@ pub(super) fn eligibility(
             all.rules.min_local = percent as u8;
         }
         let zoned = endpoints.iter().any(|endpoint| endpoint.place.zone.is_some());
-        if zone.is_none() || !zoned {
+        // What is found later may have its zone.
+        let later = zone.is_some() && section.get("discover").is_some();
+        if (zone.is_none() || !zoned) && !later {
             let (message, help) = match zone {
                 None => (
                     "`locality` without knowing where we are",

@@ -39,6 +39,7 @@ impl Clusters {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "all that a config says once")]
 pub(super) fn read(
     root: &mut Reader<'_, '_>,
     registry: &Registry,
@@ -56,6 +57,7 @@ pub(super) fn read(
         section.finish(&[
             "name",
             "endpoints",
+            "discover",
             "balance",
             "locality",
             "slow-start",
@@ -80,7 +82,20 @@ pub(super) fn read(
         if outline.clusters.insert(name.to_owned(), said(&section)).is_some() {
             section.source.error(span.clone(), format!("two clusters are called `{name}`"), None);
         }
-        let endpoints = endpoints(&section, resolve, zone);
+        let live = had.iter().find(|had| had.name == name && !had.retired);
+        let discover = super::discover::read(&section, zone).map(|discover| {
+            // The same one goes on undisturbed.
+            let same = live.and_then(|had| had.discover.as_ref()).filter(|had| ***had == discover);
+            same.cloned().unwrap_or_else(|| Arc::new(discover))
+        });
+        let endpoints = match section.get("discover") {
+            None => endpoints(&section, resolve, zone),
+            // What was known stays until something better is.
+            Some(_) => {
+                let all = live.into_iter().flat_map(|had| &had.endpoints);
+                all.filter(|endpoint| !endpoint.retired).cloned().collect()
+            }
+        };
         let eligibility = balance::eligibility(&section, &endpoints, zone);
         let http2 = section.boolean("http2").unwrap_or(false);
         if http2 && let Some((_, span)) = section.string("proxy-protocol") {
@@ -103,6 +118,7 @@ pub(super) fn read(
             outliers: health::outlier(&section)
                 .map(|rules| Arc::new(Outliers::new(rules, endpoints.len()))),
             endpoints,
+            discover,
             balance: balance::read(&section, registry, interest),
             eligibility,
             connect_timeout: duration("connect-timeout", defaults.connect_timeout),
@@ -146,7 +162,11 @@ fn endpoints(section: &Reader<'_, '_>, resolve: Resolve<'_>, zone: Option<&str>)
     let example = "endpoints = [\"127.0.0.1:6379\"]";
     let Some(value) = section.get("endpoints") else {
         let message = "[[cluster]] without `endpoints`".to_owned();
-        section.source.error(section.span.clone(), message, Some(format!("add {example}")));
+        section.source.error(
+            section.span.clone(),
+            message,
+            Some(format!("add {example}, or discover")),
+        );
         return Vec::new();
     };
     let DeValue::Array(array) = value.get_ref() else {

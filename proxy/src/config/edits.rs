@@ -20,7 +20,7 @@ pub(super) fn protocols(
 }
 
 /// The names in a route's `match.protocol`, where it has any.
-fn names<'t>(route: &Reader<'_, 't>) -> Option<Vec<&'t str>> {
+pub(super) fn names<'t>(route: &Reader<'_, 't>) -> Option<Vec<&'t str>> {
     let when = route.section("match", "match")?;
     Some(match when.get("protocol")?.get_ref() {
         DeValue::String(name) => vec![name.as_ref()],

@@ -67,6 +67,11 @@ fn ways(protocol: &'static dyn Protocol) -> Vec<HealthWay> {
     ways.to_vec()
 }
 
+/// What may stand at `protocol`.
+pub(super) fn names(registry: &Registry) -> Vec<&'static str> {
+    registry.protocols().iter().flat_map(|&known| ways(known)).map(|way| way.name).collect()
+}
+
 fn question(section: &Reader<'_, '_>, registry: &Registry, http2: bool) -> Option<Question> {
     let all: Vec<(&'static dyn Protocol, HealthWay)> = registry
         .protocols()

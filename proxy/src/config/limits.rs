@@ -3,6 +3,7 @@
 use polyport_codecs::{Interest, Registry, Slot};
 use toml::de::DeValue;
 
+use super::edits::names;
 use super::matchers::known_key;
 use super::reader::{Reader, Value};
 use super::values::rate;
@@ -26,8 +27,10 @@ pub(super) fn read(route: &Reader<'_, '_>, registry: &Registry, interest: &mut I
         let message = format!("expected 1 to {MOST} limits, found {}", values.len());
         route.source.error(value.span(), message, None);
     }
-    let protocol = route.section("match", "match").and_then(|when| when.string("protocol"));
-    let protocol = protocol.map(|(name, _)| name);
+    let protocol = match names(route).as_deref() {
+        Some([only]) => Some(*only),
+        _ => None,
+    };
     let all = values.into_iter();
     Limits(all.filter_map(|value| limit(route, value, registry, protocol, interest)).collect())
 }

@@ -21,6 +21,16 @@ pub(super) fn predicates(
     registry: &Registry,
     interest: &mut Interest,
 ) -> Vec<Predicate> {
+    predicates_but(section, &[], registry, interest)
+}
+
+/// The same of a table in which some names, `skip`, mean something else.
+pub(super) fn predicates_but(
+    section: &Reader<'_, '_>,
+    skip: &[&str],
+    registry: &Registry,
+    interest: &mut Interest,
+) -> Vec<Predicate> {
     let value = section.get("protocol");
     let protocol = match value.map(|value| value.get_ref()) {
         Some(DeValue::String(name)) => Some(name.as_ref()),
@@ -34,7 +44,7 @@ pub(super) fn predicates(
         _ => {}
     }
     let mut all = Vec::new();
-    walk(section, "", None, registry, protocol, interest, &mut all);
+    walk(section, "", skip, registry, protocol, interest, &mut all);
     all
 }
 
@@ -54,13 +64,16 @@ fn known_protocol(source: &Source<'_>, registry: &Registry, value: &Value<'_>) {
 fn walk(
     section: &Reader<'_, '_>,
     prefix: &str,
-    outer: Option<&Range<usize>>,
+    skip: &[&str],
     registry: &Registry,
     protocol: Option<&str>,
     interest: &mut Interest,
     all: &mut Vec<Predicate>,
 ) {
     for (key, span, value) in section.entries() {
+        if prefix.is_empty() && skip.contains(&key) {
+            continue;
+        }
         let name = if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
         // A bare dotted key arrives as tables in tables.
         if let DeValue::Table(table) = value.get_ref()
@@ -70,10 +83,9 @@ fn walk(
                 .any(|spec| !spec.family && spec.name == name && !is_parent(registry, &name))
         {
             let inner = Reader::new(section.source, table, value.span(), "match");
-            walk(&inner, &name, Some(&span), registry, protocol, interest, all);
+            walk(&inner, &name, skip, registry, protocol, interest, all);
             continue;
         }
-        let _ = outer;
         if !known_key(section.source, registry, protocol, &name, span) {
             continue;
         }
@@ -162,7 +174,7 @@ pub(super) fn known_key(
 }
 
 /// Everything that must hold of one key.
-fn matchers(section: &Reader<'_, '_>, key: &str, value: &Value<'_>) -> Vec<Matcher> {
+pub(super) fn matchers(section: &Reader<'_, '_>, key: &str, value: &Value<'_>) -> Vec<Matcher> {
     let DeValue::Table(table) = value.get_ref() else {
         return simple(section, key, value).into_iter().collect();
     };

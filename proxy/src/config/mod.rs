@@ -6,13 +6,17 @@
 //! [`listeners`], [`clusters`], [`routes`] with [`matchers`], [`settings`].
 
 mod access;
+mod access_log;
+mod admin;
 mod balance;
 mod blot;
 mod breaker;
 mod clusters;
 mod diagnostic;
+mod discover;
 mod edits;
 mod faults;
+mod filter;
 mod health;
 mod limits;
 mod listeners;
@@ -23,6 +27,7 @@ mod overload;
 mod reader;
 mod retry;
 mod routes;
+pub mod schema;
 mod settings;
 mod transport;
 mod values;
@@ -35,6 +40,7 @@ use polyport_router::Table;
 
 pub(crate) use blot::blot;
 pub use diagnostic::{Diagnostic, Severity};
+pub use filter::filter;
 pub use outline::{Outline, Said};
 use reader::{Reader, Source};
 
@@ -120,7 +126,7 @@ pub fn compile_over(
     let (timeouts, request_defaults) = settings::defaults(&mut root);
     let buffers = settings::buffers(&limits);
     let workers = settings::workers(&mut root);
-    let admin = settings::admin(&mut root);
+    let admin = admin::read(&mut root);
     let watch_config = settings::watches(&mut root);
     let overload = overload::read(&mut root);
     let identity = overload::identity(&mut root);
@@ -157,9 +163,23 @@ pub fn compile_over(
         &mut outline,
         before,
     );
+    let access_logs = access_log::read(&mut root, registry, &mut interest);
     root.finish(&[
-        "workers", "zone", "listener", "cluster", "route", "defaults", "limits", "admin", "access",
-        "metrics", "reload", "overload", "user", "group",
+        "workers",
+        "zone",
+        "listener",
+        "cluster",
+        "route",
+        "defaults",
+        "limits",
+        "admin",
+        "access",
+        "metrics",
+        "reload",
+        "overload",
+        "user",
+        "group",
+        "access-log",
     ]);
 
     if listeners.is_empty() && !source.failed() {
@@ -216,6 +236,7 @@ pub fn compile_over(
         clusters: clusters.list,
         route_ids: known_routes.ids(&table),
         known_routes: Arc::new(known_routes),
+        text: text.into(),
         outline: Arc::new(outline),
         routes: Arc::new(table),
         interest,
@@ -230,6 +251,7 @@ pub fn compile_over(
         metrics,
         overload,
         identity,
+        access_logs: Arc::new(access_logs),
     };
     Ok((snapshot, source.finish()))
 }

@@ -11,7 +11,7 @@ use toml::de::DeValue;
 use super::balance::Sets;
 use super::clusters::Clusters;
 use super::diagnostic::suggest;
-use super::edits::Context;
+use super::edits::{Context, names};
 use super::matchers::{known_key, predicates};
 use super::outline::{Outline, said};
 use super::reader::{Reader, Value};
@@ -182,8 +182,9 @@ fn forward(
         _ => one.to_vec(),
     };
     // Whether a message with a key of its protocol's own may come this way.
-    let keyed = match section.section("match", "match").and_then(|when| when.string("protocol")) {
-        Some((name, _)) => registry.get(name).is_some_and(|named| named.affinity().is_some()),
+    let affine = |name: &&str| registry.get(name).is_some_and(|named| named.affinity().is_some());
+    let keyed = match names(section) {
+        Some(named) => named.iter().any(affine),
         None => registry.protocols().iter().any(|known| known.affinity().is_some()),
     };
     let (mut weights, mut targets) = (Vec::new(), Vec::new());
@@ -276,7 +277,9 @@ pub(super) fn arm(
     let fits = |endpoint: &Endpoint| {
         !endpoint.retired && labels.iter().all(|(key, want)| endpoint.labels.get(key) == Some(want))
     };
-    let any = settings.endpoints.iter().any(|endpoint| !endpoint.retired);
+    // Those that are found while the proxy runs may have them then.
+    let any =
+        settings.discover.is_none() && settings.endpoints.iter().any(|endpoint| !endpoint.retired);
     if any && !settings.endpoints.iter().any(fits) {
         let message = format!("no endpoint of `{name}` has these labels");
         section.source.error(labels_span, message, None);

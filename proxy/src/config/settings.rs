@@ -1,6 +1,5 @@
-//! `workers`, `[defaults]`, `[limits]`, `[admin]`.
+//! `workers`, `[defaults]`, `[limits]`.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::reader::Reader;
@@ -85,6 +84,7 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
         read: Duration::from_secs(30),
         write: Duration::from_secs(30),
         drain: Duration::from_secs(30),
+        upgrade: Duration::from_secs(30),
         quiet: Duration::from_secs(1),
     };
     let mut clusters =
@@ -101,6 +101,7 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
         set("read-timeout", &mut timeouts.read);
         set("write-timeout", &mut timeouts.write);
         set("drain-timeout", &mut timeouts.drain);
+        set("upgrade-timeout", &mut timeouts.upgrade);
         set("drain-quiet", &mut timeouts.quiet);
         set("connect-timeout", &mut clusters.connect_timeout);
         timeouts.session = section.duration("session-timeout");
@@ -113,6 +114,7 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
             "read-timeout",
             "write-timeout",
             "drain-timeout",
+            "upgrade-timeout",
             "drain-quiet",
             "connect-timeout",
             "deadlines",
@@ -132,17 +134,4 @@ pub(super) fn watches(root: &mut Reader<'_, '_>) -> bool {
     let Some(section) = root.section("reload", "[reload]") else { return false };
     section.finish(&["watch"]);
     section.boolean("watch").unwrap_or(false)
-}
-
-pub(super) fn admin(root: &mut Reader<'_, '_>) -> Option<SocketAddr> {
-    let section = root.section("admin", "[admin]")?;
-    section.finish(&["address"]);
-    let (text, span) = section.required("address", "\"127.0.0.1:7001\"")?;
-    let address: Option<SocketAddr> = text.parse().ok();
-    if !address.is_some_and(|address| address.ip().is_loopback()) {
-        let help = "write a loopback address with its port, such as \"127.0.0.1:7001\"";
-        section.source.error(span, format!("`{text}` is no loopback address"), Some(help.into()));
-        return None;
-    }
-    address
 }

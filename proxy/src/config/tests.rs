@@ -1,6 +1,8 @@
 //! What a config may say, and what is said of one that may not.
 
+mod access_log;
 mod balance;
+mod discover;
 mod guard;
 mod refusals;
 

@@ -23,7 +23,7 @@ pub struct Changes {
 }
 
 /// Settings that a running process keeps.
-const KEPT: [&str; 3] = ["workers", "user", "group"];
+const KEPT: [&str; 4] = ["workers", "user", "group", "admin"];
 
 impl Changes {
     /// What has to be done to `old` to get `new`.

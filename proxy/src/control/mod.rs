@@ -6,8 +6,11 @@
 //! ([`crate::engine::Engine::reload`]). What cannot be had changes nothing.
 
 mod changes;
+pub mod discovery;
 pub(crate) mod files;
 mod reload;
+pub mod systemd;
+pub mod upgrade;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -24,8 +27,10 @@ pub(crate) use reload::{with_drained, with_endpoints};
 
 use crate::config::Diagnostic;
 use crate::health::watch::Watch;
+use crate::observe::output::Outputs;
 use crate::overload::Overload;
-use crate::snapshot::{Endpoint, Snapshot};
+use crate::snapshot::{Cluster, Endpoint, Snapshot};
+use crate::worker::Hands;
 use crate::worker::command::{Command, Commands};
 
 /// A hold on a running proxy; clones hold the same one.
@@ -40,8 +45,12 @@ struct Shared {
     commands: Vec<Arc<Commands>>,
     watch: Watch,
     overload: Arc<Overload>,
+    /// Where access logs go.
+    outputs: Arc<Outputs>,
     figures: Figures,
     last_error: Mutex<Option<String>>,
+    /// Counts changes, for those who follow them.
+    changed: tokio::sync::watch::Sender<u64>,
 }
 
 struct Changing {
@@ -93,6 +102,8 @@ pub enum Refused {
     Config(Vec<Diagnostic>),
     /// A new listener's address cannot be had.
     Listen(String),
+    /// An access log's file cannot be opened.
+    Log(String),
     /// There is no such cluster or endpoint.
     Unknown(String),
 }
@@ -101,7 +112,9 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSource => f.write_str("there is no config file to read again"),
-            Self::Unreadable(why) | Self::Listen(why) | Self::Unknown(why) => f.write_str(why),
+            Self::Unreadable(why) | Self::Listen(why) | Self::Log(why) | Self::Unknown(why) => {
+                f.write_str(why)
+            }
             Self::Config(errors) => {
                 for (at, error) in errors.iter().enumerate() {
                     write!(f, "{}{error}", if at == 0 { "" } else { "\n\n" })?;
@@ -125,6 +138,7 @@ impl Control {
         commands: Vec<Arc<Commands>>,
         watch: Watch,
         overload: Arc<Overload>,
+        outputs: Arc<Outputs>,
     ) -> Self {
         let figures = Figures::default();
         figures.last.store(since_1970(), Ordering::Relaxed);
@@ -134,8 +148,10 @@ impl Control {
             commands,
             watch,
             overload,
+            outputs,
             figures,
             last_error: Mutex::default(),
+            changed: Default::default(),
         }))
     }
 
@@ -204,6 +220,35 @@ impl Control {
         self.swap(next, &mut changing)
     }
 
+    /// The same for what a source has found, unless the cluster has another source, or none,
+    /// by now.
+    ///
+    /// # Errors
+    /// Where there is no such cluster with this source.
+    pub(crate) fn set_found(
+        &self,
+        cluster: &str,
+        source: &Arc<discovery::Discover>,
+        endpoints: Vec<Endpoint>,
+    ) -> Result<(), Refused> {
+        let mut changing = lock(&self.0.changing);
+        let current = self.snapshot();
+        let asks = |had: &Cluster| {
+            let same = had.discover.as_ref().is_some_and(|had| Arc::ptr_eq(had, source));
+            had.name == cluster && !had.retired && same
+        };
+        if !current.clusters.iter().any(asks) {
+            return Err(Refused::Unknown(format!("`{cluster}` asks this source no longer")));
+        }
+        let next = reload::with_endpoints(&current, cluster, endpoints)?;
+        self.swap(next, &mut changing)
+    }
+
+    /// Tells when another config is in use; [`Control::snapshot`] is that or a later one.
+    pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+
     /// Takes an endpoint out of its cluster, or back in: no new requests go there, those in
     /// flight end, sessions stay. It stays so over reloads, until it is taken back.
     ///
@@ -223,11 +268,15 @@ impl Control {
     }
 
     /// Sends every worker a command of its own.
-    #[expect(dead_code, reason = "the upgrade's commands come")]
     pub(crate) fn command_all(&self, mut command: impl FnMut(usize) -> Command) {
         for (at, worker) in self.0.commands.iter().enumerate() {
             worker.send(command(at));
         }
+    }
+
+    /// All workers, to be asked things.
+    pub fn hands(&self) -> Hands {
+        Hands(self.0.commands.clone().into())
     }
 
     /// A hold that keeps nothing alive.

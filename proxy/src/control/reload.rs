@@ -56,6 +56,10 @@ impl Control {
             }
             tracing::info!(listener = %listener.name, %address, "listening");
         }
+        let failed = |(target, error)| {
+            Refused::Log(format!("cannot write an access log to {target:?}: {error}"))
+        };
+        next.access_logs.open(&self.0.outputs).map_err(failed)?;
         let next = Arc::new(next);
         for cluster in &next.clusters {
             for (endpoint, health) in cluster.endpoints.iter().zip(cluster.health.iter()) {
@@ -73,6 +77,7 @@ impl Control {
         }
         changing.past.retain(|past| Arc::strong_count(past) > 1);
         changing.past.push(current);
+        self.0.changed.send_modify(|count| *count += 1);
         Ok(())
     }
 }
@@ -110,7 +115,9 @@ pub(crate) fn with_endpoints(
 ) -> Result<Snapshot, Refused> {
     let at = find(current, name)?;
     Ok(with_cluster(current, at, |had| {
-        carry::cluster(had, Cluster { endpoints, ..had.clone() }, |_| true)
+        let mut eligibility = had.eligibility;
+        eligibility.rules.zoned = endpoints.iter().any(|endpoint| endpoint.place.local);
+        carry::cluster(had, Cluster { endpoints, eligibility, ..had.clone() }, |_| true)
     }))
 }
 

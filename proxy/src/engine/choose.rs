@@ -8,6 +8,7 @@ use polyport_router::Route;
 use rand::Rng;
 
 use super::guard::{Denied, Stop};
+use super::log::How;
 use super::patience::times_of;
 use super::pool::Wanted;
 use super::report::Track;
@@ -93,6 +94,7 @@ impl Engine {
             endpoint: None,
             fault: None,
             view,
+            snapshot: &snapshot,
         };
         let chosen = match found {
             None => Err(self.unrouted(id, &view).into()),
@@ -163,6 +165,9 @@ impl Engine {
                     }),
             },
         };
+        if self.logger.is_some() && !matches!(chosen, Err(Nowhere::Wait | Nowhere::Queue(_))) {
+            self.log_choice(id, head, tapped.route, &view);
+        }
         if let Some(tap) = &self.tap
             && !matches!(chosen, Err(Nowhere::Wait | Nowhere::Queue(_)))
         {
@@ -296,6 +301,7 @@ impl Engine {
             endpoint: None,
             fault: None,
             view,
+            snapshot: &snapshot,
         };
         let wanted = Wanted { protocol: None, profile: 0, lease: Lease::Session, ends: None };
         let joined = match found.map(|(at, route)| (at, route, &route.then)) {
@@ -320,6 +326,9 @@ impl Engine {
             }
             return false;
         }
+        if self.logger.is_some() {
+            self.log_as(id, "session", 0, tapped.route, &view);
+        }
         if let Some(tap) = &self.tap {
             tapped.fault = match &joined {
                 Err(Nowhere::Fault(fault)) => Some(*fault),
@@ -335,6 +344,8 @@ impl Engine {
                 }
                 self.count_session(up);
                 self.measure_speech(id, None);
+                let line = self.take_line(Some(up));
+                self.log_joined(id, line);
                 if let Some(down) = self.downs.get_mut(id) {
                     down.metadata = Some(metadata);
                     down.state = DownState::Session(up);
@@ -349,10 +360,13 @@ impl Engine {
                 true
             }
             Err(Nowhere::Reset) => {
+                self.log_local(How::Reset, 0, 0);
                 self.reset_down(id);
                 false
             }
-            Err(_) => {
+            Err(nowhere) => {
+                let fault = if let Nowhere::Fault(fault) = nowhere { fault } else { Fault::Denied };
+                self.log_local(How::Fault(fault), 0, 0);
                 self.close_down(id);
                 false
             }

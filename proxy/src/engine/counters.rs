@@ -69,4 +69,8 @@ counters! {
     relieved as "downstream_connections_relieved_total",
     /// Idle connections to endpoints closed for that reason.
     relieved_up as "upstream_connections_relieved_total",
+    /// Lines written to access logs.
+    logged as "access_log_lines_total",
+    /// Lines that access logs lack, as the writer was behind.
+    unlogged as "access_log_dropped_total",
 }

@@ -3,7 +3,8 @@
 use polyport_codecs::{Body, Exchange, Fault, Head, Hop, Kind, Lease, Side};
 
 use super::choose::{Chosen, Nowhere};
-use super::report::{How, Track};
+use super::log::How;
+use super::report::{Ending, Track};
 use super::state::{
     ConnId, Dialogue, DownId, DownState, Expected, Flight, FlightId, Lane, UpId, UpMode,
 };
@@ -38,12 +39,13 @@ impl Engine {
             Kind::Request | Kind::Oneway => self.forward(id, head, message, buf),
             Kind::Heartbeat | Kind::Local => {
                 self.counters.local += 1;
-                self.report_here(id, head, message, How::Local);
+                self.report_here(id, head, message, Ending::Local);
                 let mut reply = self.spares.take();
                 let enabled = self.downs.get(id).and_then(|down| down.protocol);
                 if let Some(enabled) = enabled.and_then(|at| self.snapshot.protocols.get(at)) {
                     enabled.protocol.answer(head, message, &mut reply);
                 }
+                self.log_at_home(id, head, message, reply.len());
                 self.owe(id, reply, head.last);
                 if head.last {
                     self.stop_reading(id);
@@ -57,6 +59,7 @@ impl Engine {
 
     fn forward(&mut self, id: DownId, head: &Head, message: &[u8], buf: &[u8]) -> Passed {
         let snapshot = self.config_of_down(id);
+        self.log_message();
         let Some(down) = self.downs.get_mut(id) else { return NOWHERE };
         let Some(protocol) = down.protocol else { return NOWHERE };
         let Some(enabled) = snapshot.protocols.get(protocol) else { return NOWHERE };
@@ -118,6 +121,7 @@ impl Engine {
                 self.stop_reading(id);
                 return NOWHERE;
             }
+            self.log_unchosen(id, head, message);
             let edits = (Vec::new(), Vec::new());
             let lease = match lease {
                 // Where the codec thinks that nothing is held: it is, until it is given back.
@@ -137,13 +141,14 @@ impl Engine {
                 Err(Nowhere::Reset) => {
                     self.counters.requests += 1;
                     self.counters.faults += 1;
-                    self.report_here(id, head, message, How::Reset);
+                    self.log_local(How::Reset, 0, 0);
+                    self.report_here(id, head, message, Ending::Reset);
                     self.reset_down(id);
                     return NOWHERE;
                 }
                 Err(Nowhere::Answer(reply, values)) => {
                     self.counters.local += 1;
-                    self.report_here(id, head, message, How::Local);
+                    self.report_here(id, head, message, Ending::Local);
                     self.answer(id, protocol, head, &reply, &values);
                     self.spares.give(values);
                     return NOWHERE;
@@ -181,6 +186,7 @@ impl Engine {
         }
         let times = patience::times_of(&snapshot, route);
         self.counters.requests += 1;
+        let line = self.take_line(Some(up));
         if pace > 0 {
             self.set_pace(ConnId::Up(up), pace);
         }
@@ -231,6 +237,7 @@ impl Engine {
                 ..down.track
             },
             told,
+            line,
             ..Flight::begun(head, id, protocol, plain_body)
         });
         self.earliest_flight = self.earliest_flight.min(deadline);
@@ -271,11 +278,12 @@ impl Engine {
             self.spares.give(edits.0);
             tracing::debug!(%error, "a request cannot be changed as its route asks");
             out.truncate(start);
-            self.forget_flight(flight);
+            let line = self.forget_flight(flight).and_then(|flight| flight.line);
+            self.log_again(line);
             self.counters.faults += 1;
             self.unlease(up);
             let fault = if head.body == Body::None { Fault::Unsupported } else { Fault::TooLarge };
-            self.report_here(id, head, message, How::Failed { fault, cut: false });
+            self.report_here(id, head, message, Ending::Failed { fault, cut: false });
             self.refuse(id, protocol, head, message, fault);
             return NOWHERE;
         }
@@ -344,13 +352,17 @@ impl Engine {
             let opened = exchange != Exchange::Session;
             self.counters.answered += u64::from(opened);
             if let Some(mut flight) = self.forget_flight(flight) {
+                self.log_joined(id, flight.line.take());
                 let told = flight.told.clone();
                 if opened {
-                    self.report_flight(&mut flight, How::Opened);
+                    self.report_flight(&mut flight, Ending::Opened);
                 }
                 self.joined(id, up, flight.track, told, opened);
             }
             self.begin_session(id, times);
+            // It cannot go to another process any more, if it was to.
+            self.begin_to_leave(id);
+            self.tell(id);
             return Passed::On { to: Some(up), flight: None };
         }
         if upstream.ordered && !oneway {

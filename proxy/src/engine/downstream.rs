@@ -4,12 +4,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use polyport_codecs::{
-    Body, DecodeError, Detection, ErrorKind, Fault, Head, Metadata, Probe, Step, detect,
+    Body, DecodeError, Detection, ErrorKind, Fault, Head, Metadata, Outcome, Probe, Step, detect,
 };
 
 use super::dispatch::Passed;
+use super::log::How;
 use super::pool::Party;
-use super::report::{How, Track};
+use super::report::{Ending, Track};
 use super::state::{ConnId, DownId, DownState, Downstream, FlightId, UpId, UpState};
 use super::{Action, Engine, Net, Peer};
 use crate::snapshot::Fallback;
@@ -43,11 +44,23 @@ impl Engine {
         Some(ConnId::Down(id))
     }
 
+    /// A connection that is known to speak `protocol`.
+    pub(super) fn accept_as(
+        &mut self,
+        listener: usize,
+        peer: Rc<Peer>,
+        protocol: usize,
+    ) -> Option<ConnId> {
+        let id = self.admit(listener, peer, false)?;
+        self.speak(id, protocol);
+        Some(ConnId::Down(id))
+    }
+
     fn admit(&mut self, listener: usize, peer: Rc<Peer>, stream: bool) -> Option<DownId> {
         let snapshot = self.snapshot.clone();
         let settings = snapshot.listeners.get(listener)?;
-        if (self.is_closed(listener) && !stream) || self.downs.len() >= snapshot.buffers.connections
-        {
+        let closed = self.is_closed(listener) && self.heir.is_none();
+        if (closed && !stream) || self.downs.len() >= snapshot.buffers.connections {
             return None;
         }
         self.counters.accepted += 1;
@@ -90,6 +103,7 @@ impl Engine {
             releasing: false,
             held: None,
             latest_id: 0,
+            line: None,
             spoke: None,
             leaving: None,
             dialogue: None,
@@ -99,6 +113,7 @@ impl Engine {
             profile: 0,
             holding_back: Vec::new(),
             holds_shared: false,
+            opened: self.now,
             last_read: self.now,
             message_since: self.now,
             blocked_since: 0,
@@ -106,6 +121,7 @@ impl Engine {
         self.measure_arrival(id);
         self.look_by(self.now + settings.detect_timeout.as_millis() as u64);
         self.look_by(self.now + snapshot.timeouts.idle.as_millis() as u64);
+        self.follows(id);
         self.begin_to_leave(id);
         Some(id)
     }
@@ -191,12 +207,16 @@ impl Engine {
                 DownState::Closing { .. } => return buf.len(),
                 DownState::Session(up) if down.dialogue.is_some() => {
                     match self.converse(id, up, rest, net) {
-                        Some(taken) => at += taken,
+                        Some(taken) => {
+                            at += taken;
+                            self.count_in_session(id, taken);
+                        }
                         None => return at,
                     }
                 }
                 DownState::Session(up) => {
                     if !rest.is_empty() {
+                        self.count_in_session(id, rest.len());
                         self.pass_up(id, up, rest, net);
                     }
                     return buf.len();
@@ -206,7 +226,11 @@ impl Engine {
                         self.refresh(id);
                         continue;
                     }
-                    if rest.is_empty() || rest.len() < down.need || !self.detect(id, rest) {
+                    if rest.is_empty()
+                        || rest.len() < down.need
+                        || self.holds_back(id, rest.len())
+                        || !self.detect(id, rest)
+                    {
                         return at;
                     }
                 }
@@ -243,6 +267,10 @@ impl Engine {
                     }
                 },
                 DownState::Idle => {
+                    if self.holds_back(id, rest.len()) {
+                        return at;
+                    }
+                    let Some(down) = self.downs.get(id) else { return at };
                     if down.generation != self.generation && down.parked_head.is_none() {
                         self.refresh(id);
                         continue;
@@ -430,6 +458,7 @@ impl Engine {
             let silent = self.ups.get(up).is_some_and(|upstream| {
                 !matches!(upstream.state, UpState::Idle) || !upstream.input.is_empty()
             });
+            self.log_session(id, How::Fault(Fault::Malformed));
             if let Some(down) = self.downs.get_mut(id) {
                 down.state = DownState::Idle;
                 let dialogue = down.dialogue.take();
@@ -543,6 +572,7 @@ impl Engine {
     /// shared upstreams go on, those that served it alone are closed.
     pub(super) fn close_down(&mut self, id: DownId) {
         self.unwait(id);
+        self.log_session(id, How::Replied(Some(Outcome::Ok)));
         let Some(mut down) = self.downs.remove(id) else { return };
         self.measure_departure(&down);
         self.actions.push(Action::Close(ConnId::Down(id)));
@@ -557,7 +587,7 @@ impl Engine {
                 u64::from(down.dialogue.take().is_some_and(|had| !had.begun));
             if let Some(joined) = down.joined.take() {
                 let facts = (down.listener, down.protocol);
-                self.report_left(id, facts, joined, How::Abandoned);
+                self.report_left(id, facts, joined, Ending::Abandoned);
             }
             self.close_up(up, Fault::UpstreamReset);
         }

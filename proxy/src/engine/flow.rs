@@ -86,6 +86,9 @@ impl Engine {
                 flight.deadline.max(self.now.saturating_add(flight.stream)).min(flight.limit);
             flight.total = flight.total.max(flight.deadline);
             flight.track.request += piece.len() as u64;
+            if let Some(line) = &mut flight.line {
+                line.bytes_in += piece.len() as u64;
+            }
             let kept = flight.kept.is_some();
             if let Some(id) = flight_id.filter(|_| kept) {
                 self.keep_more(id, piece);
@@ -154,6 +157,9 @@ impl Engine {
         flight.deadline =
             flight.deadline.max(self.now.saturating_add(flight.timeout)).min(flight.limit);
         flight.track.reply += piece.len() as u64;
+        if let Some(line) = &mut flight.line {
+            line.bytes_out += piece.len() as u64;
+        }
         let (down, lane) = (flight.down, flight.lane);
         self.pass_down(down, from, Some((lane, flight_id)), piece, net);
     }
@@ -169,6 +175,11 @@ impl Engine {
     ) {
         let buffers = self.snapshot.buffers;
         let Some(down) = self.downs.get_mut(id) else { return };
+        if let Some(line) = &mut down.line
+            && lane.is_none()
+        {
+            line.bytes_out += piece.len() as u64;
+        }
         let first = match lane {
             None => {
                 if let Some(joined) = &mut down.joined {

@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use polyport_codecs::{Exchange, Fault, Head, Hop, Kind, Lease, Metadata, Side, Step};
 
 use super::Engine;
+use super::log::How;
 use super::patience;
 use super::pending::LOOK;
 use super::pool::Wanted;
-use super::report::How;
+use super::report::Ending;
 use super::slab::Key;
 use super::state::{ConnId, Expected, Flight, FlightId, UpId};
 use crate::edit::changes;
@@ -87,7 +88,8 @@ impl Engine {
         let Some(flight) = self.flights.get_mut(id) else { return };
         if !flight.mirror && self.downs.get(flight.down).is_none() {
             if let Some(mut flight) = self.forget_flight(id) {
-                self.report_flight(&mut flight, How::Abandoned);
+                self.report_flight(&mut flight, Ending::Abandoned);
+                self.log_flight(&mut flight, How::Abandoned, 0);
             }
             self.counters.abandoned += 1;
             return;
@@ -240,6 +242,9 @@ impl Engine {
         flight.up = up;
         flight.track.at = Some((upstream.cluster, upstream.endpoint));
         flight.began = self.micros;
+        if let Some(line) = &mut flight.line {
+            line.give(self.micros, upstream.cluster, upstream.endpoint);
+        }
         let pace = flight.pace;
         if upstream.tell_decoder
             && let Some(decoder) = &mut upstream.decoder
@@ -292,6 +297,7 @@ impl Engine {
             upstream_last: false,
             outcome: None,
             mirror: true,
+            line: None,
             pace: 0,
             ..*flight
         };

@@ -3,7 +3,8 @@
 use polyport_codecs::{After, Answer, Fault, Head, Kind, ReplyTo};
 
 use super::Engine;
-use super::report::How;
+use super::log::How;
+use super::report::Ending;
 use super::state::DownId;
 use crate::edit::Reply;
 
@@ -31,6 +32,7 @@ impl Engine {
         let mut out = self.spares.take();
         let after = enabled.protocol.respond(head.reply_to, &answer, &mut out);
         let close = after != Some(After::Keep) || head.last;
+        self.log_local(How::Answered, reply.status.into(), out.len());
         self.owe(id, out, close);
         if close {
             self.stop_reading(id);
@@ -48,7 +50,7 @@ impl Engine {
     ) {
         self.counters.requests += 1;
         self.counters.faults += 1;
-        self.report_here(id, head, message, How::Failed { fault, cut: false });
+        self.report_here(id, head, message, Ending::Failed { fault, cut: false });
         self.refuse(id, protocol, head, message, fault);
     }
 
@@ -62,11 +64,13 @@ impl Engine {
         fault: Fault,
     ) {
         if head.kind == Kind::Oneway {
+            self.log_refused(id, protocol, head, message, fault, 0);
             return;
         }
         let mut reply = self.spares.take();
         let after =
             self.local_reply(protocol, head.reply_to, head.noted(message), fault, &mut reply);
+        self.log_refused(id, protocol, head, message, fault, reply.len());
         // Where it is to leave anyhow, what else was read is answered, too.
         let leaving = self.downs.get(id).is_some_and(|down| down.leaving.is_some());
         let leaves = fault == Fault::ShuttingDown && !leaving;

@@ -21,6 +21,7 @@ mod breaker;
 pub mod buffer;
 mod choose;
 mod counters;
+mod depart;
 mod dispatch;
 mod downstream;
 mod fault;
@@ -29,7 +30,9 @@ mod flow;
 mod guard;
 mod launch;
 mod leave;
+pub mod listing;
 mod local;
+mod log;
 mod measure;
 mod observe;
 mod overload;
@@ -62,6 +65,7 @@ use crate::observe::metrics::series::Series;
 use crate::policy::retry::Purse;
 use crate::snapshot::Snapshot;
 pub use counters::Counters;
+pub use depart::{Carried, Departing, Heir};
 pub(crate) use dispatch::{effective_lease, may_wait};
 pub use overload::Pressure;
 pub use peer::{Handed, Peer, TlsFacts, Way};
@@ -71,6 +75,7 @@ use buffer::Spares;
 use fault::Sleeper;
 use guard::Auditor;
 use launch::Kept;
+use log::Logger;
 use pending::Waits;
 use pool::{EndpointState, ProfileState};
 use slab::Slab;
@@ -124,6 +129,8 @@ pub struct Tapped<'a> {
     pub fault: Option<Fault>,
     /// Its metadata.
     pub view: View<'a>,
+    /// The config that it was routed by.
+    pub snapshot: &'a Snapshot,
 }
 
 /// Sees every message as it is routed; must be quick.
@@ -160,6 +167,10 @@ pub struct Engine {
     /// Who waits for a time of its own.
     sleepers: BinaryHeap<Sleeper>,
     auditor: Auditor,
+    /// Access logs; `None`: there are none.
+    logger: Option<Box<Logger>>,
+    /// Its number, for access logs.
+    worker: u16,
     actions: Vec<Action>,
     spares: Spares,
     /// For replies, of which nobody asks any key.
@@ -179,6 +190,10 @@ pub struct Engine {
     /// For reuse.
     #[expect(clippy::vec_box, reason = "flights hold the boxes")]
     kept: Vec<Box<Kept>>,
+    /// Who takes the connections that can leave.
+    heir: Option<Heir>,
+    /// Connections that may be able to leave now.
+    leavers: Vec<DownId>,
     /// All connections leave.
     draining: Option<leave::Times>,
     /// By listener: its connections leave.
@@ -202,7 +217,7 @@ impl Engine {
             .iter()
             .map(|cluster| cluster.endpoints.iter().map(|_| EndpointState::default()).collect())
             .collect();
-        Self {
+        let mut engine = Self {
             now: 0,
             micros: 0,
             rng: SmallRng::seed_from_u64(seed),
@@ -219,6 +234,8 @@ impl Engine {
             handed: Vec::new(),
             sleepers: BinaryHeap::new(),
             auditor: Auditor::new(&snapshot.access.audit),
+            logger: None,
+            worker: 0,
             actions: Vec::new(),
             spares: Spares::default(),
             no_metadata: Metadata::default(),
@@ -229,6 +246,8 @@ impl Engine {
             purses: snapshot.clusters.iter().map(|c| Purse::new(c.retry_budget)).collect(),
             mirroring: 0,
             kept: Vec::new(),
+            heir: None,
+            leavers: Vec::new(),
             draining: None,
             left: Vec::new(),
             earliest_leave: u64::MAX,
@@ -240,7 +259,9 @@ impl Engine {
             snapshot: Rc::new(snapshot),
             generation: 0,
             past: Vec::new(),
-        }
+        };
+        engine.log_anew();
+        engine
     }
 
     /// Tells the time: µs since the proxy started, never less than before.

@@ -42,6 +42,7 @@ impl Engine {
     ) -> Passed {
         const NOWHERE: Passed = Passed::On { to: None, flight: None };
         let snapshot = self.config_of_down(id);
+        let line = self.take_line(None);
         let Chosen { lease, route, arm, timeout, edits, told, .. } = chosen;
         let (Some(down), Some(enabled)) =
             (self.downs.get_mut(id), snapshot.protocols.get(protocol))
@@ -87,6 +88,7 @@ impl Engine {
             listener,
             track: Track { request: head.len as u64, ..track },
             told,
+            line,
             ..Flight::begun(head, id, protocol, plain_body)
         });
         self.earliest_flight = self.earliest_flight.min(deadline);

@@ -7,19 +7,19 @@ use super::Engine;
 use super::state::{DownId, Flight, UpId};
 use crate::snapshot::Snapshot;
 
-/// How a message, or a session, ended.
+/// Ending a message, or a session, ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub enum Ending {
     /// An upstream answered it.
     Replied {
-        /// How it says that the request fared.
+        /// Ending it says that the request fared.
         outcome: Outcome,
         /// The protocol's own status; 0 where it has none.
         status: u32,
     },
     /// It expects no reply, and was sent.
     Sent,
-    /// It opened a session, which goes on; [`How::Over`] follows.
+    /// It opened a session, which goes on; [`Ending::Over`] follows.
     Opened,
     /// The proxy answered it, as its protocol or its route says.
     Local,
@@ -55,8 +55,8 @@ pub struct Ended<'a> {
     pub at: Option<(usize, usize)>,
     /// Request, one-way, or what the proxy answers for itself.
     pub kind: Kind,
-    /// How it ended.
-    pub how: How,
+    /// Ending it ended.
+    pub how: Ending,
     /// From its head to its end, µs.
     pub took: u64,
     /// From when it was last given to an upstream connection to its end, µs; 0 where it was not.
@@ -65,7 +65,7 @@ pub struct Ended<'a> {
     pub request: u64,
     /// Bytes of the reply that an upstream sent.
     pub reply: u64,
-    /// How often it was tried again.
+    /// Ending often it was tried again.
     pub retries: u32,
     /// Its connection, where that is still there.
     pub down: Option<DownId>,
@@ -90,7 +90,7 @@ pub struct Track {
     pub reply: u64,
     /// The status of its reply.
     pub status: u32,
-    /// How often it was tried again.
+    /// Ending often it was tried again.
     pub retries: u32,
 }
 
@@ -130,7 +130,7 @@ impl Engine {
     }
 
     /// Reports a message that ends as it comes. `message`: its head.
-    pub(super) fn report_here(&mut self, id: DownId, head: &Head, message: &[u8], how: How) {
+    pub(super) fn report_here(&mut self, id: DownId, head: &Head, message: &[u8], how: Ending) {
         let Some(down) = self.downs.get_mut(id) else { return };
         let (listener, protocol, track) = (down.listener, down.protocol, down.track);
         let metadata = down.metadata.take();
@@ -156,7 +156,7 @@ impl Engine {
     }
 
     /// Reports a request that was in flight. Copies are nobody's.
-    pub(super) fn report_flight(&mut self, flight: &mut Flight, how: How) {
+    pub(super) fn report_flight(&mut self, flight: &mut Flight, how: Ending) {
         if flight.mirror {
             return;
         }
@@ -200,7 +200,7 @@ impl Engine {
     }
 
     /// Reports the message that opened a session, once.
-    pub(super) fn report_opening(&mut self, id: DownId, how: How) {
+    pub(super) fn report_opening(&mut self, id: DownId, how: Ending) {
         let Some(down) = self.downs.get_mut(id) else { return };
         let Some(joined) = down.joined.take() else { return };
         let (listener, protocol) = (down.listener, down.protocol);
@@ -209,7 +209,7 @@ impl Engine {
 
     /// Reports that a session is over; before that how its first message fared, where
     /// nobody had answered it yet.
-    pub(super) fn report_over(&mut self, id: DownId, unanswered: How) {
+    pub(super) fn report_over(&mut self, id: DownId, unanswered: Ending) {
         let Some(down) = self.downs.get_mut(id) else { return };
         let Some(joined) = down.joined.take() else { return };
         let facts = (down.listener, down.protocol);
@@ -222,12 +222,12 @@ impl Engine {
         id: DownId,
         (listener, protocol): (usize, Option<usize>),
         joined: Box<Joined>,
-        unanswered: How,
+        unanswered: Ending,
     ) {
         if !joined.opened {
             self.report_session(id, listener, protocol, &joined, unanswered);
         }
-        self.report_session(id, listener, protocol, &joined, How::Over);
+        self.report_session(id, listener, protocol, &joined, Ending::Over);
         self.spares.give(joined.told);
     }
 
@@ -237,7 +237,7 @@ impl Engine {
         listener: usize,
         protocol: Option<usize>,
         mut joined: Box<Joined>,
-        how: How,
+        how: Ending,
     ) {
         if !joined.opened {
             joined.opened = true;
@@ -254,7 +254,7 @@ impl Engine {
         listener: usize,
         protocol: Option<usize>,
         joined: &Joined,
-        how: How,
+        how: Ending,
     ) {
         let track = &joined.track;
         let took = self.micros.saturating_sub(track.since);

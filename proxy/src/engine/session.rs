@@ -6,7 +6,8 @@
 use polyport_codecs::{After, Body, Fault, Head, Hop, Kind, Outcome, Side, Step};
 
 use super::guard::{Denied, Stop};
-use super::report::How;
+use super::log::How;
+use super::report::Ending;
 use super::state::{DownId, DownState, UpId, UpState, Upstream};
 use super::{Engine, Net, Tapped};
 use crate::edit::{changes, render};
@@ -63,6 +64,7 @@ impl Engine {
         };
         let message = rest.get(..head.len).unwrap_or_default();
         let mut changed = self.spares.take();
+        self.log_message();
         let verdict = match head.kind {
             Kind::Request | Kind::Oneway => self.judge(id, &head, message, &mut changed),
             _ => Ok(()),
@@ -75,8 +77,9 @@ impl Engine {
             Err(Stop::Reset) => {
                 self.counters.messages += 1;
                 self.counters.refused += 1;
+                self.log_within(message.len() as u64, How::Reset);
                 self.spares.give(changed);
-                self.report_here(id, &head, message, How::Refused(None));
+                self.report_here(id, &head, message, Ending::Refused(None));
                 self.reset_down(id);
                 return Some(head.len);
             }
@@ -89,6 +92,9 @@ impl Engine {
             }
         };
         self.counters.messages += 1;
+        let how = verdict.err().map_or(How::Replied(None), How::Fault);
+        let body = if let Body::Length(left) = head.body { left } else { 0 };
+        self.log_within(message.len() as u64 + body, how);
         if let Some(dialogue) = self.downs.get_mut(id).and_then(|down| down.dialogue.as_mut()) {
             dialogue.dropping = verdict.is_err();
             match head.body {
@@ -100,8 +106,8 @@ impl Engine {
                 dialogue.patience = u64::from(head.patience);
             }
         }
-        let how = verdict.map_or_else(|fault| How::Refused(Some(fault)), |()| How::Passed);
-        self.report_here(id, &head, message, how);
+        let ending = verdict.map_or_else(|fault| Ending::Refused(Some(fault)), |()| Ending::Passed);
+        self.report_here(id, &head, message, ending);
         match verdict {
             Ok(()) if changed.is_empty() => self.pass_up(id, up, message, net),
             Ok(()) => self.pass_up(id, up, &changed, net),
@@ -124,7 +130,7 @@ impl Engine {
     ) -> Result<(), Stop> {
         let snapshot = self.config_of_down(id);
         let gone = || Stop::Refused(Fault::ShuttingDown);
-        let (mut first, mut pace) = (true, 0);
+        let (mut first, mut told, mut pace) = (true, true, 0);
         loop {
             let down = self.downs.get_mut(id).ok_or_else(gone)?;
             let protocol = down.protocol.and_then(|at| snapshot.protocols.get(at));
@@ -174,6 +180,15 @@ impl Engine {
                 Err(Stop::Refused(fault)) => Some(*fault),
                 _ => None,
             };
+            if self.logger.as_ref().is_some_and(|logger| logger.wants_messages())
+                && !matches!(verdict, Err(Stop::Wait))
+                && (told || verdict.is_err())
+            {
+                // Of several things that it is about, the first is told, or the one refused.
+                told = false;
+                let route = found.map(|(_, route)| route.name.as_str());
+                self.log_as(id, "message", 0, route, &view);
+            }
             if let Some(tap) = &self.tap
                 && !matches!(verdict, Err(Stop::Wait))
             {
@@ -185,6 +200,7 @@ impl Engine {
                     endpoint: None,
                     fault,
                     view,
+                    snapshot: &snapshot,
                 });
             }
             let down = self.downs.get_mut(id).ok_or_else(gone)?;
@@ -274,6 +290,7 @@ impl Engine {
                     Body::Length(left) => upstream.state = UpState::Body { left, to: None },
                     Body::Steps => upstream.state = UpState::Steps { to: None },
                 }
+                let mut refused = None;
                 if let Some(dialogue) =
                     self.downs.get_mut(down).and_then(|down| down.dialogue.as_mut())
                 {
@@ -286,18 +303,25 @@ impl Engine {
                         // The server wants another silence than the client proposed.
                         dialogue.patience = u64::from(head.patience);
                     }
+                    if head.kind == Kind::Response && head.outcome != Outcome::Ok {
+                        refused = Some(head.outcome);
+                    }
                     dialogue.over |=
                         head.last || (head.kind == Kind::Response && head.outcome != Outcome::Ok);
                 }
                 if first {
                     let (outcome, status) = (head.outcome, head.status);
                     let how = match outcome {
-                        Outcome::Ok => How::Opened,
-                        _ => How::Replied { outcome, status },
+                        Outcome::Ok => Ending::Opened,
+                        _ => Ending::Replied { outcome, status },
                     };
                     self.report_opening(down, how);
                 }
                 self.pass_down(down, id, None, rest.get(..head.len).unwrap_or_default(), net);
+                if let Some(outcome) = refused {
+                    // What it was opened with was refused.
+                    self.log_session(down, How::Replied(Some(outcome)));
+                }
                 Some(head.len)
             }
         }
@@ -333,7 +357,7 @@ impl Engine {
             enabled.protocol.farewell(dialogue.opened, fault, out);
         } else {
             self.counters.faults += 1;
-            unanswered = Some(How::Failed { fault, cut: false });
+            unanswered = Some(Ending::Failed { fault, cut: false });
             enabled.protocol.local_reply(dialogue.opened, b"", fault, fault.as_str(), out);
         }
         self.mark_down(id);

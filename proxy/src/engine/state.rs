@@ -17,6 +17,7 @@ use super::peer::Peer;
 use super::pending::Waiting;
 use super::report::{Joined, Track};
 use super::slab::Key;
+use crate::observe::access_log::Line;
 use crate::observe::metrics::series::Port;
 
 /// Names a downstream connection.
@@ -182,6 +183,8 @@ pub struct Downstream {
     pub profile: usize,
     /// How long the session that it is in may last.
     pub session: SessionTimes,
+    /// What is remembered of the session that it is in, for its line in access logs.
+    pub line: Option<Box<Line>>,
     /// A session whose messages are looked at.
     pub dialogue: Option<Box<Dialogue>>,
     /// Its bytes are carried as they are, whatever they say.
@@ -194,6 +197,8 @@ pub struct Downstream {
     pub holding_back: Vec<UpId>,
     /// One of them may have other clients' requests on it.
     pub holds_shared: bool,
+    /// When it was accepted, ms.
+    pub opened: u64,
     /// When bytes last came, ms.
     pub last_read: u64,
     /// When the message now incomplete began, ms.
@@ -396,6 +401,8 @@ pub struct Flight {
     pub track: Track,
     /// What they want to know of its metadata then.
     pub told: Vec<u8>,
+    /// What is remembered of it for its line in access logs.
+    pub line: Option<Box<Line>>,
 }
 
 impl Flight {
@@ -435,6 +442,7 @@ impl Flight {
             listener: 0,
             track: Track::since(0),
             told: Vec::new(),
+            line: None,
         }
     }
 

@@ -30,6 +30,7 @@ impl Engine {
             .min(self.earliest_conn)
             .min(self.earliest_wait)
             .min(wait)
+            .min(self.next_lines())
             .min(self.next_sleeper())
             .min(self.earliest_leave)
     }
@@ -38,6 +39,7 @@ impl Engine {
     pub fn expire(&mut self) {
         self.wake_sleepers();
         self.tell_suppressed();
+        self.hand_lines();
         if self.now >= self.earliest_flight {
             self.expire_flights();
         }

@@ -8,6 +8,7 @@ mod balance;
 mod between;
 mod guard;
 mod leave;
+mod log;
 mod overload;
 mod sim;
 mod slow;

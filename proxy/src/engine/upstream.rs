@@ -3,10 +3,11 @@
 use polyport_codecs::{Body, Exchange, Fault, Head, Hop, Kind, Lease, Outcome, Side, Step};
 
 use super::finish::{lane_at, lane_buffer};
+use super::log::How;
 use super::observe::Seen;
 use super::patience::times_of;
 use super::pool::Party;
-use super::report::How;
+use super::report::Ending;
 use super::state::{ConnId, DownState, Expected, FlightId, Lane, UpId, UpMode, UpPhase, UpState};
 use super::{Action, Engine, Net};
 use crate::edit::changes;
@@ -251,6 +252,10 @@ impl Engine {
             }
         }
         let flight = self.flights.get_mut(to)?;
+        if let Some(line) = &mut flight.line {
+            line.bytes_out += message.len() as u64;
+            line.status = if interim { line.status } else { head.status };
+        }
         let mut replying_whole = false;
         if !interim {
             flight.outcome = Some(head.outcome);
@@ -344,6 +349,7 @@ impl Engine {
     /// The reply turns its exchange into a session (HTTP 101, CONNECT).
     fn become_session(&mut self, up: UpId, flight: FlightId) {
         let Some(mut flight) = self.forget_flight(flight) else { return };
+        self.log_joined(flight.down, flight.line.take());
         let times = times_of(&self.config_of(flight.generation), flight.route);
         self.begin_session(flight.down, times);
         if flight.mirror {
@@ -351,11 +357,11 @@ impl Engine {
         } else if self.downs.get(flight.down).is_some() {
             self.counters.answered += 1;
             let told = flight.told.clone();
-            self.report_flight(&mut flight, How::Opened);
+            self.report_flight(&mut flight, Ending::Opened);
             self.joined(flight.down, up, flight.track, told, true);
         } else {
             self.counters.abandoned += 1;
-            self.report_flight(&mut flight, How::Abandoned);
+            self.report_flight(&mut flight, Ending::Abandoned);
         }
         if let Some(upstream) = self.ups.get_mut(up) {
             upstream.mode = UpMode::Session(flight.down);
@@ -479,8 +485,14 @@ impl Engine {
         }
         match upstream.mode {
             UpMode::Session(down) => {
+                let how = match fault {
+                    // It ended as sessions do.
+                    Fault::UpstreamReset if upstream.eof => How::Replied(Some(Outcome::Ok)),
+                    fault => How::Fault(fault),
+                };
+                self.log_session(down, how);
                 self.take_leave(down, &upstream, fault);
-                self.report_over(down, How::Abandoned);
+                self.report_over(down, Ending::Abandoned);
                 if let Some(joined) = self.downs.get_mut(down)
                     && matches!(joined.state, DownState::Session(_))
                 {
@@ -536,6 +548,9 @@ impl Engine {
                 Fault::ConnectFailed => Ended::Unconnected,
                 _ => Ended::Reset,
             };
+            if let Some(line) = self.flights.get_mut(flight).and_then(|lost| lost.line.as_mut()) {
+                line.place = Some((upstream.cluster, upstream.endpoint));
+            }
             if !self.resend(flight, &upstream, fault)
                 && !self.again(flight, ended, upstream.endpoint)
             {

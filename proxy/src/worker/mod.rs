@@ -8,10 +8,13 @@
 //! Read on: [`turn`] (the loop), [`sockets`] (reads and writes), [`ready`] (who
 //! has to be looked at).
 
+mod bind;
 pub(crate) mod command;
 pub(crate) mod dial;
 mod greet;
+pub(crate) mod hands;
 pub(crate) mod inbox;
+mod observer;
 mod overload;
 mod ready;
 mod sockets;
@@ -24,23 +27,29 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
 
 use command::Commands;
+
+pub use bind::Given;
+pub(crate) use bind::bind;
+pub use hands::Hands;
 
 use crate::control::Control;
 use crate::engine::{Counters, Tap};
 use crate::guard::Audit;
 use crate::health::watch::Watch;
 use crate::observe::metrics::Metrics;
+use crate::observe::output::{Outputs, Target};
 use crate::overload::{Overload, memory};
 use crate::privileges::{self, PrivilegeError};
 use crate::snapshot::Snapshot;
+pub use observer::Observer;
 
-/// Pending connections of a listening socket; the kernel caps it at `somaxconn`.
-const BACKLOG: i32 = 4096;
+/// How long the last lines may take to be written, at the end.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// Why a proxy could not start.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +75,14 @@ pub enum StartError {
     /// The process cannot become who the config says.
     #[error("{0}")]
     Privileges(#[from] PrivilegeError),
+    /// An access log's file cannot be opened.
+    #[error("cannot write an access log to {target:?}: {source}")]
+    AccessLog {
+        /// Where its lines go.
+        target: Target,
+        /// What the system says.
+        source: io::Error,
+    },
     /// A worker thread or its runtime could not be made.
     #[error("cannot start a worker: {0}")]
     Worker(#[from] io::Error),
@@ -125,8 +142,8 @@ pub struct Proxy {
     workers: Vec<JoinHandle<()>>,
     boards: Vec<Arc<Board>>,
     stop: Arc<Stop>,
-    /// Writes denials to their file; ends after the workers.
-    audit: Option<JoinHandle<()>>,
+    /// Where lines for people go; written to the end after the workers have ended.
+    outputs: Arc<Outputs>,
     control: Control,
     began: tokio::time::Instant,
     metrics: Arc<Metrics>,
@@ -149,38 +166,32 @@ impl Proxy {
     /// # Errors
     /// As [`Proxy::start`].
     pub fn start_tapped(snapshot: Arc<Snapshot>, tap: Option<Tap>) -> Result<Self, StartError> {
+        Self::start_with(snapshot, tap, Vec::new())
+    }
+
+    /// The same; of its listeners' sockets, those in `given` are used, and others bound.
+    ///
+    /// # Errors
+    /// As [`Proxy::start`].
+    pub fn start_with(
+        snapshot: Arc<Snapshot>,
+        tap: Option<Tap>,
+        given: Vec<Given>,
+    ) -> Result<Self, StartError> {
         let limit = privileges::raise_descriptors();
-        let mut addresses: Vec<SocketAddr> = Vec::new();
-        let mut sockets: Vec<Vec<std::net::TcpListener>> = Vec::new();
-        for worker in 0..snapshot.workers.max(1) {
-            let mut own = Vec::new();
-            for (at, listener) in snapshot.listeners.iter().enumerate() {
-                // Where the system chose the port, all workers take the same.
-                let address = if worker == 0 { listener.address } else { addresses[at] };
-                let bound = bind(address).and_then(|socket| Ok((socket.local_addr()?, socket)));
-                let (address, socket) = bound.map_err(|source| StartError::Listen {
-                    name: listener.name.clone(),
-                    address,
-                    source,
-                })?;
-                if worker == 0 {
-                    addresses.push(address);
-                }
-                own.push(socket);
-            }
-            sockets.push(own);
-        }
+        let (addresses, sockets) = bind::bind_all(&snapshot, given)?;
         let stop = Arc::new(Stop::default());
         let began = tokio::time::Instant::now();
-        let (sink, audit) = match &snapshot.access.audit {
+        let outputs = Arc::new(Outputs::default());
+        let sink = match &snapshot.access.audit {
             Audit::File(path) => {
-                let opened = crate::audit::file(path);
                 let failed = |source| StartError::Audit { path: path.clone(), source };
-                let (sink, writer) = opened.map_err(failed)?;
-                (Some(sink), Some(writer))
+                Some(crate::audit::file(path, &outputs).map_err(failed)?)
             }
-            Audit::Log | Audit::Off => (None, None),
+            Audit::Log | Audit::Off => None,
         };
+        let failed = |(target, source)| StartError::AccessLog { target, source };
+        snapshot.access_logs.open(&outputs).map_err(failed)?;
         // All that root is needed for is open, and nobody was served yet.
         snapshot.identity.assume()?;
         let workers = snapshot.workers.max(1);
@@ -189,14 +200,20 @@ impl Proxy {
         watch.begin(&snapshot)?;
         let overload = Arc::new(Overload::default());
         overload.start(&snapshot.overload, spare_descriptors(limit, &snapshot));
-        let control = Control::new(snapshot.clone(), commands.clone(), watch, overload.clone());
+        let control = Control::new(
+            snapshot.clone(),
+            commands.clone(),
+            watch,
+            overload.clone(),
+            outputs.clone(),
+        );
         crate::tls::watch::watch(&control)?;
         let mut proxy = Self {
             addresses,
             workers: Vec::new(),
             boards: Vec::new(),
             stop,
-            audit,
+            outputs,
             control,
             began,
             metrics: Metrics::new(snapshot.metrics.clone()),
@@ -228,6 +245,7 @@ impl Proxy {
                                     if let Some(sink) = sink {
                                         worker.audit_to(sink);
                                     }
+                                    worker.number(at);
                                     worker.await;
                                 }
                                 Err(error) => tracing::error!(%error, "a worker could not start"),
@@ -238,6 +256,11 @@ impl Proxy {
             proxy.workers.push(thread);
         }
         Ok(proxy)
+    }
+
+    /// Where lines for people go: access logs, denials.
+    pub fn outputs(&self) -> &Arc<Outputs> {
+        &self.outputs
     }
 
     /// Where it listens, in the config's order; ports that the system chose are filled in.
@@ -272,16 +295,17 @@ impl Proxy {
 
     /// What was done so far. Each worker's figures are as of its latest turn.
     pub fn totals(&self) -> Totals {
-        let (mut sums, mut now) = ([0; Counters::COUNT], [0; 4]);
-        for board in &self.boards {
-            let places = board.values.iter().chain(&board.now);
-            for (sum, place) in sums.iter_mut().chain(&mut now).zip(places) {
-                *sum += place.load(Ordering::Relaxed);
-            }
+        observer::totals(&self.boards)
+    }
+
+    /// Looks at it from other threads.
+    pub fn observer(&self) -> Observer {
+        Observer {
+            boards: self.boards.as_slice().into(),
+            control: self.control.clone(),
+            overload: self.overload.clone(),
+            began: self.began,
         }
-        let (counters, [downstreams, upstreams, in_flight, pending]) =
-            (Counters::from_values(sums), now);
-        Totals { counters, downstreams, upstreams, in_flight, pending }
     }
 
     /// Takes no new connections, asks clients to leave and serves them until they do (no longer than the
@@ -292,9 +316,12 @@ impl Proxy {
             // A worker that panicked has said so; there is nothing to wait for.
             let _ = worker.join();
         }
-        if let Some(audit) = self.audit.take() {
-            let _ = audit.join();
-        }
+        self.outputs.finish(FLUSH);
+    }
+
+    /// Its workers, to be asked things by other threads.
+    pub fn hands(&self) -> Hands {
+        self.control.hands()
     }
 
     fn ask_to_stop(&self) {
@@ -317,15 +344,4 @@ fn spare_descriptors(limit: usize, snapshot: &Snapshot) -> usize {
     let checked = snapshot.clusters.iter().filter(|cluster| cluster.checks.is_some());
     let checks = checked.map(|cluster| cluster.endpoints.len()).sum();
     privileges::spare_descriptors(limit, snapshot.workers.max(1), checks)
-}
-
-/// A listening socket that every worker has for itself.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }

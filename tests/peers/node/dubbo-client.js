@@ -247,6 +247,14 @@ const stories = {
     assert.strictEqual((await client.stats(more)).port, Number(expected));
   }),
 
+  // The ports of the servers that answer callers with these attachments, NAME=VALUE each.
+  who: (port, interfaceName, ...pairs) => connected(port, async client => {
+    for (const pair of pairs) {
+      const attachments = Object.fromEntries([ pair.split('=') ]);
+      console.log((await client.stats({ interface: interfaceName, attachments })).port);
+    }
+  }),
+
   // A method routed by name.
   whereMethod: (port, status) => connected(port, async client => {
     const reply = await client.call('unheard', '', []);

@@ -24,7 +24,9 @@ use std::sync::Arc;
 use polyport_codecs::Registry;
 
 use super::run::Stop;
+use crate::admin::{Admin, Hub, LogLevel, Operator, Settings, Sockets, bind, serve};
 use crate::config;
+use crate::engine::Tapped;
 use crate::worker::Proxy;
 
 /// How long the self-made traffic pauses between two rounds.
@@ -45,14 +47,29 @@ pub(super) struct Options {
     pub(super) plain: bool,
 }
 
+/// The admin page's socket: on the port after the proxy's where that is free.
+fn admin(port: u16) -> io::Result<Sockets> {
+    let at = |port: u16| Settings {
+        address: Some((std::net::Ipv4Addr::LOCALHOST, port).into()),
+        ..Settings::default()
+    };
+    match port.checked_add(1).filter(|_| port > 0) {
+        Some(next) => bind(&at(next), None).or_else(|_| bind(&at(0), None)),
+        None => bind(&at(0), None),
+    }
+}
+
 /// Runs the demo.
 ///
 /// # Errors
 /// Where an address cannot be had.
-pub(super) fn demo(registry: &Registry, options: &Options) -> io::Result<ExitCode> {
+pub(super) fn demo(registry: &Registry, options: &Options, log: LogLevel) -> io::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let servers = serve::Servers::start()?;
+    let sockets = admin(options.listen.port())?;
+    let page = sockets.tcp.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
     let text = CONFIG
+        .replace("{admin}", &page.unwrap_or(options.listen).to_string())
         .replace("{listen}", &options.listen.to_string())
         .replace("{redis}", &servers.redis.to_string())
         .replace("{blue}", &servers.blue.to_string())
@@ -68,12 +85,23 @@ pub(super) fn demo(registry: &Registry, options: &Options) -> io::Result<ExitCod
     })?;
     let snapshot = Arc::new(snapshot);
     let show = Arc::new(show::Show::new(snapshot.clone(), options.plain));
-    let tap = show.clone();
-    let proxy =
-        Proxy::start_tapped(snapshot, Some(Arc::new(move |tapped: &_| tap.message(tapped))))
-            .map_err(io::Error::other)?;
+    let (hub, shown) = (Arc::new(Hub::default()), show.clone());
+    let seen = hub.clone();
+    let tap = move |tapped: &Tapped<'_>| {
+        seen.see(tapped);
+        shown.message(tapped);
+    };
+    let proxy = Proxy::start_tapped(snapshot, Some(Arc::new(tap))).map_err(io::Error::other)?;
+    let admin = Admin {
+        operator: Operator::new(&proxy, "demo.toml".into(), hub),
+        registry: registry.clone(),
+        log,
+        write: true,
+        started: std::time::SystemTime::now(),
+        leaving: false.into(),
+    };
     let address = proxy.addresses().first().copied().unwrap_or(options.listen);
-    show.introduction(address, &text);
+    show.introduction(address, page, &text);
     runtime.block_on(async {
         let mut stop = Stop::new()?;
         let end = async {
@@ -96,6 +124,7 @@ pub(super) fn demo(registry: &Registry, options: &Options) -> io::Result<ExitCod
         tokio::select! {
             _ = end => {}
             () = traffic => {}
+            () = serve(sockets, Arc::new(admin)) => {}
         }
         Ok::<_, io::Error>(())
     })?;

@@ -28,11 +28,15 @@ impl Show {
         if self.plain { text.to_owned() } else { format!("\x1b[{colour}m{text}\x1b[0m") }
     }
 
-    pub(super) fn introduction(&self, address: SocketAddr, config: &str) {
+    pub(super) fn introduction(&self, address: SocketAddr, page: Option<SocketAddr>, config: &str) {
         let port = address.port();
         self.line(
             &self.paint(1, &format!("Polyport listens on {address}: one port, every protocol.")),
         );
+        if let Some(page) = page {
+            let link = self.paint(36, &format!("http://{page}/"));
+            self.line(&format!("Its admin page, with all that passes: {link}"));
+        }
         self.line("\nThe config it runs:\n");
         for line in config.lines() {
             self.line(&self.paint(2, &format!("    {line}")));

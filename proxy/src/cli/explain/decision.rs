@@ -9,9 +9,10 @@ use super::target::Arm;
 use crate::edit::Edit;
 use crate::engine::may_wait;
 use crate::guard::Guard;
+use crate::observe::redact::{MASK, is_secret};
 use crate::policy::mirror::Mirror;
 use crate::policy::retry::{Retry, keepable, size};
-use crate::snapshot::{Action, Forward};
+use crate::snapshot::{Action, Forward, Snapshot};
 
 /// A key and the message's value of it, escaped.
 #[derive(Debug, Serialize)]
@@ -163,6 +164,28 @@ impl Decision {
             }
         }
         decision
+    }
+}
+
+impl Decision {
+    /// Hides what secrets are compared with, for people who may not read the config.
+    pub(super) fn hide_secrets(&mut self, snapshot: &Snapshot) {
+        let passed = self.not_chosen.iter_mut().map(|passed| &mut passed.asked);
+        for asked in self.why.iter_mut().chain(passed) {
+            if is_secret(&asked.fact.key) {
+                asked.matcher = MASK.into();
+            }
+        }
+        let Some(sent) = &mut self.forward else { return };
+        let secrets: Vec<&str> = snapshot.interest.names().filter(|key| is_secret(key)).collect();
+        let only = sent.only.iter_mut().map(|only| &mut only.rule);
+        let faults = sent.faults.iter_mut().map(|meets| &mut meets.fault);
+        for rule in only.chain(faults) {
+            // These are sentences: one that is about a secret is hidden whole.
+            if secrets.iter().any(|key| rule.contains(key)) {
+                *rule = MASK.into();
+            }
+        }
     }
 }
 

@@ -32,7 +32,8 @@ pub(super) fn explain(options: &Explain, registry: &Registry) -> Result<ExitCode
         None => Vec::new(),
     };
     let (protocol, head) = if options.frame.is_some() {
-        let (protocol, head) = frame(options, &bytes, &snapshot, &mut metadata)?;
+        let (protocol, head) =
+            frame(options.protocol.as_deref(), &bytes, &snapshot, &mut metadata)?;
         (Some(protocol), Some(head))
     } else {
         (facts(&options.facts, &snapshot, registry, &mut metadata)?, None)
@@ -46,6 +47,50 @@ pub(super) fn explain(options: &Explain, registry: &Registry) -> Result<ExitCode
     };
     writeln!(std::io::stdout(), "{text}").map_err(|error| error.to_string())?;
     Ok(if decision.route.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is asked of a running proxy about a message: what it says, or its bytes.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Question {
+    /// `key=value`.
+    #[serde(default)]
+    pub(crate) facts: Vec<String>,
+    /// The bytes of a message instead, in base64.
+    pub(crate) frame: Option<String>,
+    /// The protocol of the bytes, where they do not tell.
+    pub(crate) protocol: Option<String>,
+}
+
+/// The decision as JSON, and the same as text; what secrets are compared with is hidden.
+///
+/// # Errors
+/// Why the message cannot be understood.
+pub(crate) fn answer(
+    question: &Question,
+    snapshot: &Snapshot,
+    registry: &Registry,
+) -> Result<(serde_json::Value, String), String> {
+    use base64::Engine as _;
+    let mut metadata = Metadata::new(&snapshot.interest);
+    let bytes = match &question.frame {
+        Some(text) => base64::prelude::BASE64_STANDARD
+            .decode(text)
+            .map_err(|error| format!("error: `frame` is no base64: {error}"))?,
+        None => Vec::new(),
+    };
+    let (protocol, head) = if question.frame.is_some() {
+        let (protocol, head) =
+            frame(question.protocol.as_deref(), &bytes, snapshot, &mut metadata)?;
+        (Some(protocol), Some(head))
+    } else {
+        (facts(&question.facts, snapshot, registry, &mut metadata)?, None)
+    };
+    let mut decision =
+        Decision::of(&Message { snapshot, view: metadata.view(&bytes), protocol, head });
+    decision.hide_secrets(snapshot);
+    let json = serde_json::to_value(&decision).map_err(|error| error.to_string())?;
+    Ok((json, decision.to_string()))
 }
 
 /// What is known of the message that is asked about.
@@ -108,14 +153,14 @@ fn facts<'a>(
 
 /// Decodes the first message of the bytes.
 fn frame<'a>(
-    options: &Explain,
+    protocol: Option<&str>,
     bytes: &[u8],
     snapshot: &'a Snapshot,
     metadata: &mut Metadata,
 ) -> Result<(&'a Enabled, Head), String> {
     let protocols: Vec<_> = snapshot.protocols.iter().map(|enabled| enabled.protocol).collect();
-    let name = match (&options.protocol, detect(&protocols, bytes)) {
-        (Some(name), _) => name.as_str(),
+    let name = match (protocol, detect(&protocols, bytes)) {
+        (Some(name), _) => name,
         (None, Detection::Matched(protocol)) => protocol.name(),
         (None, _) => {
             return Err("error: the bytes tell no protocol; name it with --protocol".into());

@@ -24,6 +24,8 @@ pub(super) struct Arm {
     pub(super) bounded: bool,
     /// Those that the labels leave.
     pub(super) endpoints: Vec<One>,
+    /// Where they are found while the proxy runs.
+    pub(super) discover: Option<String>,
     pub(super) breaker: Option<String>,
     pub(super) health: Option<String>,
     pub(super) outliers: Option<String>,
@@ -70,6 +72,7 @@ impl Arm {
             eligibility: Some(eligibility.to_string()).filter(|words| !words.is_empty()),
             bounded: matches!(cluster.balance, Balance::Hash(Hashing { bound: Some(_), .. })),
             endpoints: endpoints(message, target, cluster)?,
+            discover: cluster.discover.as_ref().map(|discover| discover.from.to_string()),
             breaker: cluster.breaker.as_ref().map(ToString::to_string),
             health: cluster.checks.as_ref().map(ToString::to_string),
             outliers: cluster.outliers.as_ref().map(ToString::to_string),

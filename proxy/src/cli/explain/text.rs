@@ -187,6 +187,7 @@ impl Arm {
         let indent = if split { "      " } else { "    " };
         self.list(lines, indent);
         for (word, policy) in [
+            ("endpoints, found while running", &self.discover),
             ("breaker", &self.breaker),
             ("health", &self.health),
             ("outliers", &self.outliers),

@@ -265,6 +265,14 @@ fn templates_with_unknown_keys_or_half_a_pair_of_braces() {
 }
 
 #[test]
+fn a_route_may_be_for_several_protocols_whatever_else_it_says() {
+    for more in ["", "limit = { rate = \"1/s\", by = \"method\" }", "mirror = \"a\""] {
+        let route = "[[route]]\nmatch = { protocol = [\"http\", \"redis\"] }\nto = \"a\"";
+        assert_eq!(errors(&format!("{HEAD}{route}\n{more}\n")), [""; 0]);
+    }
+}
+
+#[test]
 fn limits_that_are_no_rates() {
     for rate in ["100", "x/s", "0/s", "1/d", "/s", "-1/s", "2000000000/s"] {
         let expected = format!(

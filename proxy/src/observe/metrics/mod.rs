@@ -22,8 +22,9 @@ use histogram::Histogram;
 use series::{CLASSES, ClusterSeries, FARED, RouteSeries, Tables};
 pub use text::Format;
 
+use crate::control::Control;
 use crate::snapshot::Snapshot;
-use crate::worker::Proxy;
+use crate::worker::Observer;
 
 /// What is counted together because there is no room for its name.
 pub const OTHER: &str = "other";
@@ -248,11 +249,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// All figures of a proxy as a text. Costs nothing where nobody asks.
-pub fn render(proxy: &Proxy, format: Format) -> String {
-    let (metrics, snapshot) = (proxy.metrics(), proxy.snapshot());
-    let mut families =
-        metrics.families(&snapshot, &proxy.totals(), &proxy.control().reloads(), proxy.now());
-    families.extend(expose::of_overload(proxy.overload().figures()));
+pub fn render(metrics: &Metrics, control: &Control, seen: &Observer, format: Format) -> String {
+    let snapshot = control.snapshot();
+    let mut families = metrics.families(&snapshot, &seen.totals(), &control.reloads(), seen.now());
+    families.extend(expose::of_overload(seen.overload().figures()));
     let key = metrics.settings.exemplars.as_ref().map_or("", |(key, _)| key.as_str());
     text::write(&families, &metrics.settings.buckets, &expose::label(key), format)
 }

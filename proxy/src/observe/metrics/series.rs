@@ -10,7 +10,7 @@ use polyport_codecs::{Fault, Outcome};
 
 use super::histogram::Histogram;
 use super::{Metrics, OTHER};
-use crate::engine::report::{Ended, How};
+use crate::engine::report::{Ended, Ending};
 use crate::snapshot::Snapshot;
 
 /// A figure that one thread writes and others read: no bus cycle is locked for it.
@@ -28,7 +28,7 @@ impl Cell {
         self.0.store(self.get().saturating_sub(less), Ordering::Relaxed);
     }
 
-    /// How many there are.
+    /// Ending many there are.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -66,7 +66,7 @@ pub const FAULTS: [(Fault, &str); 12] = [
     (Fault::Expired, "expired"),
 ];
 
-/// How tries fared at an endpoint, in the order of their figures.
+/// Ending tries fared at an endpoint, in the order of their figures.
 pub const FARED: [&str; 8] = [
     "ok",
     "app-error",
@@ -101,16 +101,16 @@ fn fault_at(fault: Fault) -> usize {
 }
 
 /// The class of a request that ended like this; `None`: it is none, or has not ended.
-pub fn class(how: How) -> Option<usize> {
+pub fn class(how: Ending) -> Option<usize> {
     Some(match how {
-        How::Replied { outcome, .. } => reply_at(outcome),
-        How::Sent => 6,
-        How::Opened => 7,
-        How::Failed { .. } => 8,
-        How::Local => 9,
-        How::Reset => 10,
-        How::Abandoned => 11,
-        How::Passed | How::Refused(_) | How::Over => return None,
+        Ending::Replied { outcome, .. } => reply_at(outcome),
+        Ending::Sent => 6,
+        Ending::Opened => 7,
+        Ending::Failed { .. } => 8,
+        Ending::Local => 9,
+        Ending::Reset => 10,
+        Ending::Abandoned => 11,
+        Ending::Passed | Ending::Refused(_) | Ending::Over => return None,
     })
 }
 
@@ -121,7 +121,7 @@ fn bump(cells: &[Cell], at: usize, more: u64) {
     }
 }
 
-/// How requests ended.
+/// Ending requests ended.
 #[derive(Debug, Default)]
 pub struct Requests {
     /// By [`CLASSES`].
@@ -131,9 +131,9 @@ pub struct Requests {
 }
 
 impl Requests {
-    fn note(&self, class: usize, how: How) {
+    fn note(&self, class: usize, how: Ending) {
         bump(&self.classes, class, 1);
-        if let How::Failed { fault, .. } = how {
+        if let Ending::Failed { fault, .. } = how {
             bump(&self.faults, fault_at(fault), 1);
         }
     }
@@ -167,7 +167,7 @@ impl Port {
 /// Messages of one route.
 #[derive(Debug)]
 pub struct RouteSeries {
-    /// How they ended.
+    /// Ending they ended.
     pub requests: Requests,
     /// Refused, by [`DENIALS`].
     pub denied: [Cell; DENIALS.len()],
@@ -197,7 +197,7 @@ pub struct ClusterSeries {
 /// What goes to one endpoint.
 #[derive(Debug, Default)]
 pub struct EndpointSeries {
-    /// How tries fared, by [`FARED`].
+    /// Ending tries fared, by [`FARED`].
     pub fared: [Cell; FARED.len()],
     /// Connections asked for, and those now open or being set up.
     pub connections: [Cell; 2],
@@ -442,22 +442,25 @@ impl Series {
         let port = self.port(snapshot, ended.listener, ended.protocol.unwrap_or(OPAQUE));
         let class = class(how);
         match how {
-            How::Passed => port.messages[0].add(1),
-            How::Refused(_) => port.messages[1].add(1),
-            How::Over => port.sessions.sub(1),
+            Ending::Passed => port.messages[0].add(1),
+            Ending::Refused(_) => port.messages[1].add(1),
+            Ending::Over => port.sessions.sub(1),
             _ => {}
         }
         if let Some(class) = class {
             port.requests.note(class, how);
         }
         // The bytes of a session are counted when it is over, its opening's with them.
-        let counts = !matches!(how, How::Opened | How::Passed | How::Refused(_));
+        let counts = !matches!(how, Ending::Opened | Ending::Passed | Ending::Refused(_));
         let Some(at) = ended.route else { return };
         let route = self.route(snapshot, at);
         if let Some(class) = class {
             route.requests.note(class, how);
         }
-        if matches!(how, How::Replied { .. } | How::Opened | How::Failed { .. } | How::Local) {
+        if matches!(
+            how,
+            Ending::Replied { .. } | Ending::Opened | Ending::Failed { .. } | Ending::Local
+        ) {
             route.took.observe(ended.took, ended.told, now);
         }
         if counts {

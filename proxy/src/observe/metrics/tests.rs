@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::series::Series;
 use super::*;
 use crate::config::compile;
-use crate::engine::report::{Ended, How};
+use crate::engine::report::{Ended, Ending};
 use crate::snapshot::Snapshot;
 
 /// What has ended, by class.
@@ -81,7 +81,7 @@ fn snapshot(routes: usize, more: &str) -> Snapshot {
     compile(&text, "test.toml", &registry).expect("a good config").0
 }
 
-fn ended(route: Option<usize>, how: How, took: u64) -> Ended<'static> {
+fn ended(route: Option<usize>, how: Ending, took: u64) -> Ended<'static> {
     Ended {
         listener: 0,
         protocol: Some(0),
@@ -105,19 +105,19 @@ fn text(metrics: &Metrics, snapshot: &Snapshot, format: Format) -> String {
     text::write(&families, &metrics.settings.buckets, "id", format)
 }
 
-fn hows() -> impl Strategy<Value = How> {
+fn hows() -> impl Strategy<Value = Ending> {
     let outcome = prop_oneof![
         Just(polyport_codecs::Outcome::Ok),
         Just(polyport_codecs::Outcome::AppError),
         Just(polyport_codecs::Outcome::Timeout)
     ];
     prop_oneof![
-        outcome.prop_map(|outcome| How::Replied { outcome, status: 0 }),
-        Just(How::Sent),
-        Just(How::Local),
-        Just(How::Abandoned),
-        Just(How::Passed),
-        Just(How::Failed { fault: polyport_codecs::Fault::NoRoute, cut: false }),
+        outcome.prop_map(|outcome| Ending::Replied { outcome, status: 0 }),
+        Just(Ending::Sent),
+        Just(Ending::Local),
+        Just(Ending::Abandoned),
+        Just(Ending::Passed),
+        Just(Ending::Failed { fault: polyport_codecs::Fault::NoRoute, cut: false }),
     ]
 }
 
@@ -137,7 +137,7 @@ proptest! {
             let lines = told.lines().filter(|line| line.starts_with(start));
             lines.map(|line| line.rsplit(' ').next().expect("a value").parse::<u64>().expect("whole")).sum()
         };
-        let requests = all.iter().filter(|(_, _, how, _)| *how != How::Passed).count() as u64;
+        let requests = all.iter().filter(|(_, _, how, _)| *how != Ending::Passed).count() as u64;
         prop_assert_eq!(sum("polyport_downstream_requests_total{"), requests);
         prop_assert_eq!(sum("polyport_route_requests_total{"), requests);
         let passed = all.len() as u64 - requests;
@@ -145,7 +145,7 @@ proptest! {
         prop_assert_eq!(sum("polyport_route_request_bytes_total{"), 10 * requests);
         prop_assert_eq!(sum("polyport_endpoint_response_bytes_total{"), 100 * requests);
         let timed = all.iter().filter(|(_, _, how, _)| {
-            matches!(how, How::Replied { .. } | How::Failed { .. } | How::Local)
+            matches!(how, Ending::Replied { .. } | Ending::Failed { .. } | Ending::Local)
         });
         prop_assert_eq!(sum("polyport_route_request_duration_seconds_count{"), timed.count() as u64);
     }
@@ -157,7 +157,7 @@ fn routes_beyond_the_bound_are_told_together_and_how_many_they_are() {
     let settings = Settings { series: 1000, ..Settings::default() };
     let metrics = Metrics::new(settings);
     let mut series = Series::new(metrics.clone());
-    let how = How::Replied { outcome: polyport_codecs::Outcome::Ok, status: 0 };
+    let how = Ending::Replied { outcome: polyport_codecs::Outcome::Ok, status: 0 };
     for _ in 0..2 {
         for route in 0..100 {
             series.ended(&snapshot, &ended(Some(route), how, 5), 0);
@@ -184,7 +184,7 @@ fn what_a_config_no_longer_names_makes_room() {
     let metrics = Metrics::new(Settings { series: 100, ..Settings::default() });
     let mut series = Series::new(metrics.clone());
     for route in (0..30).rev() {
-        series.ended(&before, &ended(Some(route), How::Sent, 5), 0);
+        series.ended(&before, &ended(Some(route), Ending::Sent, 5), 0);
     }
     let told = text(&metrics, &before, Format::Prometheus);
     assert!(told.contains("{route=\"r29\",outcome=\"one-way\"} 1\n"), "{told}");
@@ -194,7 +194,7 @@ fn what_a_config_no_longer_names_makes_room() {
     series.renew(&after);
     let told = text(&metrics, &after, Format::Prometheus);
     assert!(!told.contains("r29"), "{told}");
-    series.ended(&after, &ended(Some(1), How::Sent, 5), 0);
+    series.ended(&after, &ended(Some(1), Ending::Sent, 5), 0);
     let told = text(&metrics, &after, Format::Prometheus);
     assert!(told.contains("{route=\"r1\",outcome=\"one-way\"} 1\n"), "{told}");
     // What was merged before is now either named or gone; the rest of it stays merged.
@@ -225,7 +225,7 @@ fn exemplars_are_told_in_openmetrics_only() {
         Settings { exemplars: Some(("header.x".into(), Slot(0))), ..Settings::default() };
     let metrics = Metrics::new(settings);
     let mut series = Series::new(metrics.clone());
-    let how = How::Replied { outcome: polyport_codecs::Outcome::Ok, status: 0 };
+    let how = Ending::Replied { outcome: polyport_codecs::Outcome::Ok, status: 0 };
     series.ended(&snapshot, &ended(Some(0), how, 700), 0);
     let bucket = "polyport_route_request_duration_seconds_bucket{route=\"r0\",le=\"0.001\"} 1";
     let told = text(&metrics, &snapshot, Format::OpenMetrics);

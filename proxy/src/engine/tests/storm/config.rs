@@ -207,6 +207,7 @@ pub(super) fn cluster(
         set: at,
         health: (0..count).map(|_| Health::default()).collect(),
         endpoints,
+        discover: None,
         balance,
         eligibility,
         connect_timeout: ms(if weather.calm { 60_000 } else { 100 }),
