@@ -87,6 +87,12 @@ static DEFAULTS: Table = Table::new(
             "How long what is in flight may go on when the proxy is told to stop.",
         )
         .default("\"30s\""),
+        Key::new(
+            "upgrade-timeout",
+            Shape::Duration,
+            "How long a new binary that is to take over may take until it is ready.",
+        )
+        .default("\"30s\""),
         Key::new("connect-timeout", Shape::Duration, "Of clusters that say none.")
             .default("\"1s\""),
         Key::new(
