@@ -108,6 +108,12 @@ static DEFAULTS: Table = Table::new(
             "The connection of such a client ends when nothing has been on it for so long.",
         )
         .default("\"1s\""),
+        Key::new(
+            "upgrade-timeout",
+            Shape::Duration,
+            "How long another binary may take to be ready in a hot upgrade.",
+        )
+        .default("\"30s\""),
         Key::new("connect-timeout", Shape::Duration, "Of clusters that say none.")
             .default("\"1s\""),
         Key::new(
@@ -231,8 +237,12 @@ static ACCESS_LOG: Table = Table::new(
         ),
         Key::new("sample", Shape::Number(0.0, 100.0), "Of how many of a hundred, drawn by chance.")
             .default("100"),
-        Key::new("errors", Shape::Words(&["all", "sampled"]), "Whether failures are sampled, too.")
-            .default("\"all\""),
+        Key::new(
+            "errors",
+            Shape::Words(&["all", "sampled"]),
+            "Whether failures get their line whatever sample says, or are sampled, too.",
+        )
+        .default("\"all\""),
         Key::new("messages", Shape::Flag, "Of the messages within sessions, too.").default("false"),
         Key::new(
             "reveal",

@@ -36,10 +36,23 @@ const WITH: &[(&str, &str, &str, &[&str])] = &[
     // One step comes after the other.
     ("[overload]", "close-idle", "10", &[]),
     ("[overload]", "stop-accepting", "100", &["shed"]),
+    ("[overload]", "stop-accepting", "10", &OTHERS),
     ("[overload]", "shed", "100", &[]),
     ("[overload]", "per-source", "7", &[]),
     ("redirect", "to", "\"/\"", &[]),
     ("respond", "body", "\"x\"", &[]),
+];
+
+/// The keys of `[overload]` but `shed`.
+const OTHERS: [&str; 8] = [
+    "memory",
+    "descriptors",
+    "close-idle",
+    "stop-accepting",
+    "per-source",
+    "per-source-prefix",
+    "trusted",
+    STRANGER,
 ];
 
 /// A config with one key in question, and where its value begins.
