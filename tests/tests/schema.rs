@@ -88,6 +88,7 @@ const FINE: &[&str] = &[
     "match = { protocol = \"redis\", \"key.hashtag\" = \"b\" }",
     "match = { attachment = { tenant = \"acme\", user = { regex = \"u.*\" } } }",
     "match = { protocol = \"tcp\" }",
+    "[[access-log]]\nto = \"stdout\"\nmatch = { protocol = \"http\", route = { prefix = \"a\" }, duration = { min = \"100ms\" }, status = [500, 503] }",
     "limit = [\"100/s\", { rate = \"5 / m\", burst = 20, by = [\"source.ip\"], values = 10 }]",
     "fault = [{ delay = \"100ms\", percent = 0.1 }, { reset = true, match = { source.ip = \"10.0.0.1\" } }]",
     "mirror = { cluster = \"a\", percent = 50 }\nretry = {}\nonly = { source.ip = \"10.0.0.0/8\" }",
@@ -124,6 +125,7 @@ const WRONG: &[(&str, &str)] = &[
     ("match = { path = { prefx = \"/\" } }", "route/0/match/path"),
     ("match = { path = {} }", "route/0/match/path"),
     ("match = { path = 1.5 }", "route/0/match/path"),
+    ("[[access-log]]\nto = \"stdout\"\nmatch = { duration = { min = 5 } }", "access-log/0/match"),
     ("fault = { delay = \"100ms\", percnt = 1 }", "route/0/fault"),
     ("match = { protocol = \"http\" }\nrequest = { set = { header.a = 5 } }", "route/0/request"),
     (

@@ -34,6 +34,11 @@ const ENDS: &[(&str, Field)] = &[
     ("tries", Field::Tries),
 ];
 
+/// Their names, and whether each is a time.
+pub(super) fn ends() -> impl Iterator<Item = (&'static str, bool)> {
+    ENDS.iter().map(|(name, field)| (*name, field.is_time()))
+}
+
 pub(super) fn read(
     root: &mut Reader<'_, '_>,
     registry: &Registry,

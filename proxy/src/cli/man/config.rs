@@ -98,6 +98,6 @@ fn words(shape: &Shape) -> String {
         Shape::Labels => "table of names and texts".into(),
         Shape::Texts => "texts".into(),
         Shape::Pairs => "keys, and two texts each".into(),
-        Shape::Match | Shape::Matcher => "matchers".into(),
+        Shape::Match | Shape::Logged | Shape::Matcher => "matchers".into(),
     }
 }

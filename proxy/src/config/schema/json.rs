@@ -39,9 +39,21 @@ pub fn schema(registry: &Registry) -> Value {
         let either = [json!({ "$ref": "#/$defs/matcher" }), json!({ "$ref": "#/$defs/dotted" })];
         json!({ "type": "object", "minProperties": 1, "additionalProperties": { "anyOf": either } })
     });
-    writer.define("match", Writer::keys);
+    let keys = writer.keys();
+    let mut logged = keys.clone();
+    if let Some(properties) = logged.get_mut("properties").and_then(Value::as_object_mut) {
+        for (name, time) in crate::config::access_log::ends() {
+            properties.insert(name.into(), if time { writer.times() } else { any_matcher() });
+        }
+    }
+    writer.definitions.insert("match".into(), keys);
+    writer.definitions.insert("logged".into(), logged);
     root.insert("$defs".into(), writer.definitions.into_iter().collect());
     Value::Object(root)
+}
+
+fn any_matcher() -> Value {
+    json!({ "$ref": "#/$defs/matcher" })
 }
 
 struct Writer<'r> {
@@ -152,7 +164,8 @@ impl Writer<'_> {
             Shape::Texts => json!({ "$ref": "#/$defs/texts" }),
             Shape::Pairs => json!({ "$ref": "#/$defs/pairs" }),
             Shape::Match => json!({ "$ref": "#/$defs/match" }),
-            Shape::Matcher => json!({ "$ref": "#/$defs/matcher" }),
+            Shape::Logged => json!({ "$ref": "#/$defs/logged" }),
+            Shape::Matcher => any_matcher(),
         }
     }
 
@@ -164,6 +177,17 @@ impl Writer<'_> {
             object.insert("minProperties".into(), json!(1));
         }
         json!({ "anyOf": [values, { "type": "boolean" }, ways] })
+    }
+
+    /// Bounds of a time.
+    fn times(&mut self) -> Value {
+        let bound = self.shape(&Shape::Duration);
+        json!({
+            "type": "object",
+            "properties": { "min": bound, "max": bound },
+            "additionalProperties": false,
+            "minProperties": 1,
+        })
     }
 
     /// Every metadata key, dotted or quoted.

@@ -123,6 +123,8 @@ pub enum Shape {
     Pairs,
     /// Metadata keys, dotted or quoted, and what is asked of their values.
     Match,
+    /// As [`Match`](Self::Match), and what became of the message.
+    Logged,
     /// What is asked of one value.
     Matcher,
 }

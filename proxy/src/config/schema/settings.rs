@@ -17,6 +17,12 @@ pub static ROOT: Table = Table::new(
             "Threads, each with its own sockets and pools. Without it: one a core.",
         ),
         Key::new(
+            "user",
+            Shape::Text,
+            "Who the process becomes once its ports are bound, a name or number. Without it: it stays who it is.",
+        ),
+        Key::new("group", Shape::Text, "The group that it becomes. Without it: the user's own."),
+        Key::new(
             "zone",
             Shape::Text,
             "Where this proxy runs: endpoints of the same zone come first.",
@@ -40,6 +46,16 @@ pub static ROOT: Table = Table::new(
         Key::new("defaults", Shape::Table(&DEFAULTS), "Times where routes and clusters name none."),
         Key::new("limits", Shape::Table(&LIMITS), "What one message or client may cost."),
         Key::new("admin", Shape::Table(&ADMIN), "Where operators ask how the proxy is."),
+        Key::new(
+            "access-log",
+            Shape::Array(&Shape::Table(&ACCESS_LOG), 0, 0),
+            "Where a line is written of what became of each message.",
+        ),
+        Key::new(
+            "overload",
+            Shape::Table(&OVERLOAD),
+            "What gives way before descriptors or memory run out.",
+        ),
         Key::new("reload", Shape::Table(&RELOAD), "When the config is read again."),
         Key::new("metrics", Shape::Table(&METRICS), "How the figures for Prometheus are told."),
         Key::new(
@@ -84,7 +100,19 @@ static DEFAULTS: Table = Table::new(
         Key::new(
             "drain-timeout",
             Shape::Duration,
-            "How long what is in flight may go on when the proxy is told to stop.",
+            "How long clients that are to leave are served and waited for.",
+        )
+        .default("\"30s\""),
+        Key::new(
+            "drain-quiet",
+            Shape::Duration,
+            "The connection of such a client ends when nothing has been on it for so long.",
+        )
+        .default("\"1s\""),
+        Key::new(
+            "upgrade-timeout",
+            Shape::Duration,
+            "How long another binary may take to be ready in a hot upgrade.",
         )
         .default("\"30s\""),
         Key::new(
@@ -140,6 +168,12 @@ static LIMITS: Table = Table::new(
         )
         .default("false"),
         Key::new(
+            "bolt-go-away",
+            Shape::Flag,
+            "Bolt clients of version 1 that are to leave are sent MOSN's go-away.",
+        )
+        .default("false"),
+        Key::new(
             "buffer",
             Shape::Size,
             "Bytes waiting for a peer above which whoever feeds it is not read.",
@@ -165,11 +199,121 @@ static LIMITS: Table = Table::new(
 static ADMIN: Table = Table::new(
     "[admin]",
     "ADMIN in settings.rs",
-    "Where operators ask how the proxy is; an address, a socket, or both.",
+    "Where operators ask how the proxy is.",
     &[
-        Key::new("address", Shape::Text, "Host and port, on loopback: \"127.0.0.1:7001\"."),
-        Key::new("socket", Shape::Text, "The file of a unix socket that only its owner may use."),
-        Key::new("write", Shape::Flag, "Whether anything may be changed.").default("false"),
+        Key::new(
+            "address",
+            Shape::Text,
+            "Host and port, on loopback: \"127.0.0.1:7001\". This or socket must be given.",
+        ),
+        Key::new(
+            "socket",
+            Shape::Text,
+            "A unix socket; only the user that the proxy runs as may use it.",
+        ),
+        Key::new(
+            "write",
+            Shape::Flag,
+            "Endpoints may be drained, the config reloaded, the log level changed.",
+        )
+        .default("false"),
+    ],
+);
+
+static ACCESS_LOG: Table = Table::new(
+    "[[access-log]]",
+    "ACCESS_LOG in settings.rs",
+    "Where a line is written of what became of each message, and what stands on it.",
+    &[
+        Key::new("to", Shape::Text, "\"stdout\", \"stderr\", or a file.").required(),
+        Key::new(
+            "format",
+            Shape::Text,
+            "\"json\", or a template: \"{time} {source.ip} {route} {status} {duration}\".",
+        )
+        .default("\"json\""),
+        Key::new(
+            "keys",
+            Shape::Array(&Shape::Text, 0, 0),
+            "Metadata keys that JSON lines have beside their fields.",
+        ),
+        Key::new(
+            "match",
+            Shape::Logged,
+            "Of which messages: as a route's match, and what became of them. Without it: of all.",
+        ),
+        Key::new("sample", Shape::Number(0.0, 100.0), "Of how many of a hundred, drawn by chance.")
+            .default("100"),
+        Key::new(
+            "errors",
+            Shape::Words(&["all", "sampled"]),
+            "Whether failures get their line whatever sample says, or are sampled, too.",
+        )
+        .default("\"all\""),
+        Key::new("messages", Shape::Flag, "Of the messages within sessions, too.").default("false"),
+        Key::new(
+            "reveal",
+            Shape::Array(&Shape::Text, 0, 0),
+            "Metadata keys that are written although they may hold secrets.",
+        ),
+        Key::new(
+            "buffer",
+            Shape::Size,
+            "Bytes of lines that wait to be written, above which lines are dropped.",
+        )
+        .default("\"8MiB\""),
+    ],
+);
+
+static OVERLOAD: Table = Table::new(
+    "[overload]",
+    "OVERLOAD in settings.rs",
+    "What gives way before descriptors or memory run out.",
+    &[
+        Key::new(
+            "memory",
+            Shape::Size,
+            "Bytes that the process may use. Without it: what the control group allows.",
+        ),
+        Key::new(
+            "descriptors",
+            Shape::Whole(1, 1 << 31),
+            "Descriptors for connections to clients and endpoints. Without it: what the system allows.",
+        ),
+        Key::new(
+            "close-idle",
+            Shape::Whole(10, 100),
+            "Percent of either from which idle connections are closed.",
+        )
+        .default("85"),
+        Key::new(
+            "stop-accepting",
+            Shape::Whole(10, 100),
+            "Percent of either from which no connections are accepted.",
+        )
+        .default("95"),
+        Key::new(
+            "shed",
+            Shape::Whole(10, 100),
+            "Percent of the memory from which new requests are refused.",
+        )
+        .default("98"),
+        Key::new(
+            "per-source",
+            Shape::Whole(1, 1 << 20),
+            "Connections that one address may have at once. Without it: no bound.",
+        ),
+        Key::new(
+            "per-source-prefix",
+            Shape::Whole(1, 128),
+            "Bits of an IPv6 address that count as one source.",
+        )
+        .default("64"),
+        Key::new(
+            "trusted",
+            Shape::Array(&Shape::Text, 0, 0),
+            "Addresses and networks that may have any number.",
+        ),
     ],
 );
 

@@ -21,7 +21,7 @@ const WITH: &[(&str, &str, &str, &[&str])] = &[
     ("tls of a listener", "client-ca", "\"ca.crt\"", &[]),
     ("[[cluster]]", "name", "\"a\"", &[]),
     ("[[cluster]]", "endpoints", "[\"127.0.0.1:1\"]", &["discover"]),
-    ("discover", "dns", "\"a.test:1\"", &["srv", "file"]),
+    ("discover", "dns", "\"a:1\"", &["srv", "file"]),
     ("an endpoint", "address", "\"127.0.0.1:1\"", &[]),
     ("balance", "hash", "\"key\"", &["maglev"]),
     ("health", "every", "\"60s\"", &[]),
@@ -32,8 +32,27 @@ const WITH: &[(&str, &str, &str, &[&str])] = &[
     ("a limit", "by", "\"source.ip\"", &[]),
     ("a fault", "reset", "true", &["delay", "abort", "bandwidth"]),
     ("a mirror", "cluster", "\"a\"", &[]),
+    ("[[access-log]]", "to", "\"stdout\"", &[]),
+    // One step comes after the other.
+    ("[overload]", "close-idle", "10", &[]),
+    ("[overload]", "stop-accepting", "100", &["shed"]),
+    ("[overload]", "stop-accepting", "10", &OTHERS),
+    ("[overload]", "shed", "100", &[]),
+    ("[overload]", "per-source", "7", &[]),
     ("redirect", "to", "\"/\"", &[]),
     ("respond", "body", "\"x\"", &[]),
+];
+
+/// The keys of `[overload]` but `shed`.
+const OTHERS: [&str; 8] = [
+    "memory",
+    "descriptors",
+    "close-idle",
+    "stop-accepting",
+    "per-source",
+    "per-source-prefix",
+    "trusted",
+    STRANGER,
 ];
 
 /// A config with one key in question, and where its value begins.
@@ -164,9 +183,12 @@ fn sorts(shape: &Shape) -> BTreeSet<&'static str> {
         Shape::Size => ["a string", "a number"].into(),
         Shape::Values => ["a string", "a number", "an array"].into(),
         Shape::Array(..) => ["an array"].into(),
-        Shape::Table(_) | Shape::Labels | Shape::Texts | Shape::Pairs | Shape::Match => {
-            ["a table"].into()
-        }
+        Shape::Table(_)
+        | Shape::Labels
+        | Shape::Texts
+        | Shape::Pairs
+        | Shape::Match
+        | Shape::Logged => ["a table"].into(),
         Shape::Either(shapes) => shapes.iter().flat_map(sorts).collect(),
         Shape::Matcher => ["a string", "a number", "true or false", "an array", "a table"].into(),
     }
