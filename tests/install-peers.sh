@@ -53,7 +53,6 @@ need openssl openssl
 need dnsmasq dnsmasq-base
 need nghttp nghttp2-client
 need nghttpd nghttp2-server
-need chromium chromium
 # What a package's pages, completions and units are read with.
 need man man-db
 need groff groff
@@ -61,6 +60,7 @@ need mandoc mandoc
 need zsh zsh
 need fish fish
 need systemd-analyze systemd
+need chromium chromium
 need python3 python3
 need node nodejs
 need npm npm

@@ -12,6 +12,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use polyport::config::compile;
 use polyport::engine::state::{ConnId, UpId};
 use polyport::engine::{Action, Engine, Net, Peer, Written};
+use polyport::observe::output::Outputs;
 use polyport_benches::Workload;
 use polyport_benches::backend::{self, Serve};
 use polyport_benches::load::dialect;
@@ -19,6 +20,16 @@ use polyport_benches::policies::{Place, config, known};
 use polyport_codecs::Registry;
 
 const CLIENTS: usize = 16;
+
+/// Access logs, none of which is a policy.
+const LOGS: [(&str, &str); 3] = [
+    ("access log", "[[access-log]]\nto = \"/dev/null\"\nkeys = [\"method\", \"service\"]\n"),
+    ("access log, 1% and errors", "[[access-log]]\nto = \"/dev/null\"\nsample = 1\n"),
+    (
+        "access log, 1% of all",
+        "[[access-log]]\nto = \"/dev/null\"\nsample = 1\nerrors = \"sampled\"\n",
+    ),
+];
 
 /// Time that passes with each round, µs.
 const STEP: u64 = 100;
@@ -57,10 +68,12 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(workload: Workload, serve: Serve, policies: &[(Place, &str)]) -> Self {
+    fn new(workload: Workload, serve: Serve, policies: &[(Place, &str)], log: &str) -> Self {
         let address: SocketAddr = ([127, 0, 0, 1], 7).into();
         let text = config(address, &[(workload.name(), address)], policies);
+        let text = text + log;
         let (snapshot, _) = compile(&text, "bench", &Registry::builtin()).expect("a good config");
+        snapshot.access_logs.open(&Outputs::default()).expect("a place for lines");
         let mut engine = Engine::new(Arc::new(snapshot), 1, None);
         let peer = Rc::new(Peer::plain(address, address));
         let clients = (0..CLIENTS).map(|_| engine.accept(0, peer.clone()).expect("room")).collect();
@@ -158,7 +171,7 @@ fn bench(c: &mut Criterion) {
     for (workload, serve) in workloads() {
         let name = workload.name();
         for (what, policies) in [("no policy", &[][..]), ("all policies", &all)] {
-            let mut bench = Bench::new(workload, serve, policies);
+            let mut bench = Bench::new(workload, serve, policies, "");
             group.bench_function(format!("{name}, {what}"), |b| b.iter(|| bench.round()));
         }
     }
@@ -177,7 +190,11 @@ fn ratios(_: &mut Criterion) {
         sets.extend(all.iter().map(|policy| (policy.1, vec![*policy])));
         sets.push(("all policies", all.clone()));
         let mut benches: Vec<_> =
-            sets.iter().map(|(_, policies)| Bench::new(workload, serve, policies)).collect();
+            sets.iter().map(|(_, policies)| Bench::new(workload, serve, policies, "")).collect();
+        for (name, log) in LOGS {
+            sets.push((name, Vec::new()));
+            benches.push(Bench::new(workload, serve, &[], log));
+        }
         let mut slices = vec![Vec::with_capacity(SLICES); benches.len()];
         for _ in 0..SLICES {
             for (bench, slices) in benches.iter_mut().zip(&mut slices) {

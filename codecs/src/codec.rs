@@ -360,6 +360,20 @@ pub trait Decoder: Send + Any {
     /// By default replies do not depend on requests.
     fn expect(&mut self, _request: ReplyTo) {}
 
+    /// Request side: what a new decoder for this connection has to be told ([`Decoder::recall`])
+    /// to go on where this one is, between two messages; the bytes of the next that were
+    /// looked at come again. The client may have another process next, of another version.
+    /// `None`: it is in the middle of something that only it can go on with. By default
+    /// there is nothing to tell, as most protocols' messages speak for themselves.
+    fn memory(&self) -> Option<Vec<u8>> {
+        Some(Vec::new())
+    }
+
+    /// Takes over what another decoder remembered; false where it cannot be read.
+    fn recall(&mut self, memory: &[u8]) -> bool {
+        memory.is_empty()
+    }
+
     /// Whether [`Decoder::expect`] must be told of each request.
     fn wants_requests(&self) -> bool {
         false

@@ -413,6 +413,8 @@ pub struct Timeouts {
     pub write: Duration,
     /// How long connections that are to leave are served and waited for. Default 30 s.
     pub drain: Duration,
+    /// How long a new process may take until it can take over from this one. Default 30 s.
+    pub upgrade: Duration,
     /// Such a connection ends earlier when nothing has been on it for so long. Default 1 s.
     pub quiet: Duration,
 }

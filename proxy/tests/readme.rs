@@ -102,7 +102,9 @@ fn every_key_of_a_config_is_documented() {
             "admin",
             "access",
             "overload",
+            "reload",
             "access-log",
+            "metrics",
         ];
         let shown = match section.contains(&key.as_str()) {
             true => {

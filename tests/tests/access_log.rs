@@ -359,6 +359,46 @@ fn a_log_that_cannot_be_opened_is_said_at_the_start() {
 }
 
 #[test]
+fn a_reload_takes_logs_away_and_brings_others() {
+    if direct() {
+        return;
+    }
+    let redis = RedisServer::start();
+    let mut proxy = Config::new()
+        .section("[[access-log]]\nto = \"one.log\"\nkeys = [\"key\"]\n")
+        .all("redis", redis.address)
+        .start();
+    let address = proxy.address("redis");
+    let mut raw = Raw::say(address, "GET first\r\n");
+    raw.until("\r\n");
+    let first = line(&beside(&proxy, "one.log"), "the first", |line| line["key"] == "first");
+    let text = fs::read_to_string(proxy.config()).expect("the config");
+    // Further keys: a connection that was there before has to learn of them.
+    let other = text
+        .replace("one.log", "two.log")
+        .replace("keys = [\"key\"]", "keys = [\"argc\", \"method\", \"key\"]");
+    assert_ne!(text, other);
+    fs::write(proxy.config(), other).expect("another config");
+    proxy.process().expect("a process").hang_up();
+    let reloaded = |process: &polyport_tests::process::Process| process.log().contains("reloaded");
+    proxy.process().expect("a process").wait_for("word of the reload", reloaded);
+    let two = beside(&proxy, "two.log");
+    let begun = Instant::now();
+    // Workers take the config up in their next turns.
+    while read(&two).is_empty() {
+        assert!(begun.elapsed() < PATIENCE, "no line in the new log");
+        raw.send("GET second\r\n");
+        raw.until("\r\n");
+        sleep(Duration::from_millis(50));
+    }
+    let second = line(&two, "the second", |line| line["key"] == "second");
+    assert_eq!((&second["method"], &second["argc"]), (&"get".into(), &"2".into()), "{second}");
+    assert_eq!(first["connection"], second["connection"]);
+    let proxy = end(proxy);
+    assert!(read(&beside(&proxy, "one.log")).iter().all(|line| line["method"].is_null()));
+}
+
+#[test]
 fn lines_to_stdout_are_all_there_at_the_end() {
     if direct() {
         return;

@@ -432,6 +432,20 @@ impl Decoder for RequestDecoder {
         }
     }
 
+    fn memory(&self) -> Option<Vec<u8>> {
+        if !self.session.is_free() || matches!(self.state, State::Body { .. }) {
+            return None;
+        }
+        // The database, and the user's name as it was given.
+        Some([&self.db.to_be_bytes(), self.user.as_slice()].concat())
+    }
+
+    fn recall(&mut self, memory: &[u8]) -> bool {
+        let Some((db, user)) = memory.split_first_chunk() else { return memory.is_empty() };
+        (self.db, self.user) = (i64::from_be_bytes(*db), user.to_vec());
+        true
+    }
+
     fn eof(&mut self, unread: &[u8]) -> Result<bool, DecodeError> {
         match self.state {
             State::Start { lead } if unread.len() <= lead => Ok(false),

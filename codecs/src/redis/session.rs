@@ -14,6 +14,11 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// Whether any connection would do for the next command.
+    pub(super) fn is_free(&self) -> bool {
+        !(self.watching || self.multi || self.forever)
+    }
+
     /// What the next command asks for. `word` gives its words.
     pub(super) fn next<'a>(
         &mut self,

@@ -266,3 +266,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_connection_said_of_itself_is_told_to_its_next_decoder() {
+    let interest = Interest::of(["db", "user"]);
+    let codec = Redis.compile(&Limits::default(), &interest);
+    let mut first = codec.decoder(Side::Request);
+    let mut said = crate::Metadata::new(&interest);
+    for line in ["AUTH ada secret", "SELECT 3"] {
+        first.decode(&command(line), &mut said).expect("a command");
+    }
+    let memory = first.memory().expect("it is between commands");
+    assert!(!memory.windows(6).any(|part| part == b"secret"), "a secret is remembered");
+    let mut next = codec.decoder(Side::Request);
+    assert!(next.recall(&memory));
+    next.decode(&command("GET a"), &mut said).expect("a command");
+    assert_eq!(next.memory(), Some(memory));
+    // In a transaction only the decoder that saw it begin can go on.
+    next.decode(&command("MULTI"), &mut said).expect("a command");
+    assert_eq!(next.memory(), None);
+    next.decode(&command("EXEC"), &mut said).expect("a command");
+    assert!(next.memory().is_some());
+    assert!(!next.recall(b"short"));
+}

@@ -160,7 +160,9 @@ async fn live() -> Response {
 }
 
 async fn stats(State(admin): Asked) -> Response {
-    plain(text::stats(admin.operator.observer(), &admin.operator.snapshot()))
+    let mut text = text::stats(admin.operator.observer(), &admin.operator.snapshot());
+    text.push_str(&format!("polyport_upgrade_failures {}\n", admin.operator.upgrade_failures()));
+    plain(text)
 }
 
 async fn metrics(State(admin): Asked) -> Response {

@@ -25,7 +25,7 @@ use std::time::SystemTime;
 use polyport_codecs::Registry;
 
 pub use log::LogLevel;
-pub use operator::{Operator, Upgrade};
+pub use operator::Operator;
 pub use serve::{Sockets, bind, serve};
 pub use tap::Hub;
 

@@ -6,12 +6,10 @@ use std::sync::Arc;
 
 use super::figures::Figures;
 use super::tap::Hub;
+use crate::control::upgrade::Upgrades;
 use crate::control::{Changes, Control, Reloads};
 use crate::snapshot::Snapshot;
 use crate::worker::{Observer, Proxy};
-
-/// Hands over to another process: what became of it, or why this one goes on.
-pub type Upgrade = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
 
 /// A running proxy, as the admin API knows it. What changes it may take long, and is called
 /// off the control thread.
@@ -20,21 +18,26 @@ pub struct Operator {
     observer: Observer,
     path: String,
     hub: Arc<Hub>,
-    upgrade: Option<Upgrade>,
+    upgrades: Option<Upgrades>,
 }
 
 impl Operator {
     /// Looks at `proxy`, whose config came from the file `path` and whose messages `hub` sees.
     pub fn new(proxy: &Proxy, path: String, hub: Arc<Hub>) -> Self {
         let (control, observer) = (proxy.control().clone(), proxy.observer());
-        Self { control, observer, path, hub, upgrade: None }
+        Self { control, observer, path, hub, upgrades: None }
     }
 
     /// Can hand over to another process, too.
     #[must_use]
-    pub fn with_upgrade(mut self, upgrade: Upgrade) -> Self {
-        self.upgrade = Some(upgrade);
+    pub fn with_upgrades(mut self, upgrades: Upgrades) -> Self {
+        self.upgrades = Some(upgrades);
         self
+    }
+
+    /// Upgrades that have failed.
+    pub fn upgrade_failures(&self) -> u64 {
+        self.upgrades.as_ref().map_or(0, Upgrades::failures)
     }
 
     /// What runs now.
@@ -93,9 +96,11 @@ impl Operator {
     /// # Errors
     /// Why this process goes on.
     pub fn upgrade(&self) -> Result<String, String> {
-        match &self.upgrade {
-            Some(upgrade) => upgrade(),
-            None => Err("this proxy cannot hand over to another process".into()),
-        }
+        let Some(upgrades) = &self.upgrades else {
+            return Err("this proxy cannot hand over to another process".into());
+        };
+        let gone = |_| Err("nothing came of it".to_owned());
+        let pid = upgrades.begin().blocking_recv().unwrap_or_else(gone)?;
+        Ok(format!("process {pid} has taken over"))
     }
 }

@@ -98,17 +98,17 @@ impl Drop for UnixSocket {
     }
 }
 
-/// Binds what the settings name.
+/// Binds what the settings name; `had`: what a process before this one listened on.
 ///
 /// # Errors
 /// Where an address or a path cannot be had.
-pub fn bind(settings: &Settings) -> io::Result<Sockets> {
+pub fn bind(settings: &Settings, had: Option<std::net::TcpListener>) -> io::Result<Sockets> {
     let told = |what: String| {
         move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"))
     };
     let tcp = match settings.address {
         Some(address) => Some(
-            std::net::TcpListener::bind(address)
+            had.map_or_else(|| std::net::TcpListener::bind(address), Ok)
                 .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
                 .map_err(told(format!("[admin] cannot listen on {address}")))?,
         ),

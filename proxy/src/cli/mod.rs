@@ -8,11 +8,13 @@ pub(crate) mod explain;
 mod man;
 mod run;
 mod schema;
+mod upgrade;
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use polyport_codecs::{Registry, Side};
@@ -42,6 +44,26 @@ enum Verb {
         /// Worker threads, instead of what the config says.
         #[arg(long, value_name = "COUNT")]
         workers: Option<usize>,
+        /// Keeps the id of the process in charge in this file; what came of the latest
+        /// upgrade is told beside it.
+        #[arg(long, value_name = "FILE")]
+        pid_file: Option<PathBuf>,
+    },
+    /// Has a running proxy hand over to the binary now in its place, without losing a
+    /// connection; says what came of it.
+    #[command(
+        after_help = "Example:\n  polyport upgrade --pid-file /run/polyport/pid\n\nThe new binary is started from the path of the old one, with the same arguments. Exit status: 0 where it has taken over, 1 where the old one goes on."
+    )]
+    Upgrade {
+        /// The process.
+        #[arg(long, value_name = "N", required_unless_present = "pid_file")]
+        pid: Option<u32>,
+        /// The file that names it: the same as `run` was given.
+        #[arg(long, value_name = "FILE")]
+        pid_file: Option<PathBuf>,
+        /// Waits no longer for what comes of it, seconds.
+        #[arg(long, default_value_t = 90)]
+        patience: u64,
     },
     /// Says everything that is wrong with a config, and where.
     #[command(
@@ -227,12 +249,18 @@ pub fn main(registry: &Registry) -> ExitCode {
     let cli = Cli::parse();
     let log = start_log();
     let done = match cli.verb {
-        Verb::Run { config, workers } => load(&config, registry).and_then(|mut snapshot| {
-            if let Some(workers) = workers {
-                snapshot.workers = workers.max(1);
-            }
-            run::run(snapshot, &config.config, registry, log).map_err(|error| error.to_string())
-        }),
+        Verb::Run { config, workers, pid_file } => {
+            load(&config, registry).and_then(|mut snapshot| {
+                if let Some(workers) = workers {
+                    snapshot.workers = workers.max(1);
+                }
+                run::run(snapshot, &config.config, registry, log, pid_file)
+                    .map_err(|error| error.to_string())
+            })
+        }
+        Verb::Upgrade { pid, pid_file, patience } => {
+            upgrade::upgrade(pid, pid_file, Duration::from_secs(patience))
+        }
         Verb::Check { config, against } => check::check(&config, against, registry),
         Verb::Explain(options) => explain::explain(&options, registry),
         Verb::Decode(options) => decode::decode(&options, registry),

@@ -1,11 +1,14 @@
-//! `polyport run`: starts the proxy and waits for the word to stop.
+//! `polyport run`: starts the proxy and waits for the word to stop, or for another process
+//! to take over.
 
 use std::io;
-use std::path::Path;
-use std::pin::pin;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use polyport_codecs::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,12 +18,18 @@ use crate::admin::{self, Admin, Hub, LogLevel, Operator, Sockets};
 use crate::control::Control;
 use crate::control::discovery::stage::Discovery;
 use crate::control::files::{EVERY, Watched};
+use crate::control::systemd::{self, News, Watchdog};
+use crate::control::upgrade::{Inherited, Program, Upgrades, pid_file};
 use crate::observe::output::Outputs;
 use crate::snapshot::Snapshot;
-use crate::worker::{Proxy, StartError};
+use crate::worker::{Given, Proxy, StartError};
+
+/// How long whoever asked for an upgrade may take to hear that it was one.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Runs the proxy until SIGTERM or SIGINT, then lets it finish what is in flight. `path`: the
-/// config's file, which is read again on SIGHUP, and when it changes where it says so.
+/// config's file, which is read again on SIGHUP, and when it changes where it says so. It
+/// keeps its process id in `pid`, if that is given.
 ///
 /// # Errors
 /// Where it cannot start.
@@ -29,19 +38,31 @@ pub(super) fn run(
     path: &Path,
     registry: &Registry,
     log: LogLevel,
+    pid: Option<PathBuf>,
 ) -> Result<ExitCode, StartError> {
+    let program = Program::running()?;
+    let mut inherited = Inherited::receive()?;
+    let given = match &mut inherited {
+        Some(inherited) => inherited.listeners(),
+        None => {
+            let sockets = systemd::sockets().into_iter();
+            sockets.map(|socket| Given { configured: None, socket }).collect()
+        }
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before the first listener is bound, so that no signal finds its default action.
     let mut stop = runtime.block_on(async { Stop::new() })?;
     let rotated = runtime.block_on(async { signal(SignalKind::user_defined1()) })?;
     let hang_up = runtime.block_on(async { signal(SignalKind::hangup()) })?;
+    let user = runtime.block_on(async { signal(SignalKind::user_defined2()) })?;
     let watched = Watched::new(path.to_owned());
     let (mut discovery, snapshot) = runtime.block_on(Discovery::begin(snapshot));
     let snapshot = Arc::new(snapshot);
     // Before privileges are given up.
     let sockets = match &snapshot.admin {
         Some(settings) => {
-            let sockets = admin::bind(settings)?;
+            let had = settings.address.and_then(|at| inherited.as_mut()?.take(&admin_name(at)));
+            let sockets = admin::bind(settings, had.map(Into::into))?;
             sockets.give_to(&snapshot.identity)?;
             let write = settings.write;
             if let Some(address) = sockets.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok()) {
@@ -56,14 +77,21 @@ pub(super) fn run(
     };
     let hub = Arc::new(Hub::default());
     let tap = snapshot.admin.as_ref().map(|_| hub.tap());
-    let proxy = Proxy::start_tapped(snapshot.clone(), tap)?;
+    let proxy = Proxy::start_with(snapshot.clone(), tap, given)?;
     runtime.block_on(async { discovery.follow(proxy.control()) });
     proxy.control().read_from(path.to_owned(), registry.clone());
     for (listener, address) in snapshot.listeners.iter().zip(proxy.addresses()) {
         tracing::info!(listener = %listener.name, %address, workers = snapshot.workers, "listening");
     }
+    let upgrades = Upgrades::new(program, proxy.hands(), pid.clone(), snapshot.timeouts.upgrade);
+    if let Some(tcp) = sockets.as_ref().and_then(|sockets| sockets.tcp.as_ref())
+        && let Some(address) = snapshot.admin.as_ref().and_then(|settings| settings.address)
+    {
+        upgrades.pass(&admin_name(address), tcp)?;
+    }
+    let operator = Operator::new(&proxy, path.display().to_string(), hub);
     let admin = Arc::new(Admin {
-        operator: Operator::new(&proxy, path.display().to_string(), hub),
+        operator: operator.with_upgrades(upgrades.clone()),
         registry: registry.clone(),
         log,
         write: snapshot.admin.as_ref().is_some_and(|settings| settings.write),
@@ -71,23 +99,42 @@ pub(super) fn run(
         leaving: false.into(),
     });
     // It answers until the end, so that who asks is told that the proxy is leaving.
-    let mut answers = pin!(answering(sockets, admin.clone()));
+    let mut answers = Box::pin(answering(sockets, admin.clone()));
+    let mut watchdog = Watchdog::new(inherited.is_some());
+    match inherited {
+        Some(inherited) => inherited.take_over(&proxy, &snapshot)?,
+        None => {
+            if let Some(path) = &pid {
+                pid_file::write(path, std::process::id())?;
+            }
+            systemd::tell(News::Ready);
+        }
+    }
+    let hands = proxy.hands();
     let name = runtime.block_on(async {
         tokio::select! {
             name = stop.asked() => name,
-            () = &mut answers => "the end of the admin listener",
+            () = upgrade(&upgrades, user) => "an upgrade",
+            () = watchdog.watch(&hands) => "the end of the watchdog",
             () = reopen(rotated, proxy.outputs()) => "the end of signals",
+            () = &mut answers => "the end of the admin listener",
             () = reloads(proxy.control(), hang_up, watched) => "the end of all signals",
         }
     });
     tracing::info!(signal = name, "stopping: clients are asked to leave; once more stops at once");
     admin.leaving.store(true, Ordering::Relaxed);
+    let succeeded = upgrades.have_succeeded();
+    if !succeeded {
+        systemd::tell(News::Stopping);
+    }
     let (done, stopped) = tokio::sync::oneshot::channel();
     std::thread::Builder::new().name("stop".into()).spawn(move || {
         proxy.stop();
+        // What is on its way to another process arrives.
+        upgrades.finish();
         let _ = done.send(());
     })?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         tokio::select! {
             _ = stopped => {
                 tracing::info!("stopped");
@@ -97,9 +144,38 @@ pub(super) fn run(
                 tracing::warn!(signal = name, "stopped at once");
                 Ok(ExitCode::FAILURE)
             }
-            () = &mut answers => Ok(ExitCode::FAILURE),
+            () = last_answers(answers, succeeded) => Ok(ExitCode::FAILURE),
         }
-    })
+    });
+    if let Some(path) = &pid {
+        pid_file::remove(path);
+    }
+    ended
+}
+
+/// What the admin listener's socket is called on its way to another process.
+fn admin_name(address: SocketAddr) -> String {
+    format!("admin {address}")
+}
+
+/// Begins an upgrade whenever somebody asks; returns when one has succeeded.
+async fn upgrade(upgrades: &Upgrades, mut user: Signal) {
+    loop {
+        tokio::select! {
+            // What comes of it is told where it is known.
+            Some(()) = user.recv() => drop(upgrades.begin()),
+            () = upgrades.succeeded() => return,
+        }
+    }
+}
+
+/// Answers on until the process ends, or the one that took over answers alone; never ends.
+async fn last_answers(answers: Pin<Box<impl Future<Output = ()>>>, succeeded: bool) {
+    if succeeded {
+        let _ = tokio::time::timeout(LAST_ANSWERS, answers).await;
+        return std::future::pending().await;
+    }
+    answers.await;
 }
 
 /// Answers the admin API's clients; never ends.
@@ -126,9 +202,11 @@ async fn reloads(control: &Control, mut hang_up: Signal, mut watched: Watched) {
                 }
             }
         }
+        systemd::tell(News::Reloading);
         let control = control.clone();
         // It may take a while, and names may have to be looked up. What came of it is told.
         let _ = tokio::task::spawn_blocking(move || control.reload()).await;
+        systemd::tell(News::Ready);
     }
 }
 

@@ -39,6 +39,7 @@ impl Clusters {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "all that a config says once")]
 pub(super) fn read(
     root: &mut Reader<'_, '_>,
     registry: &Registry,

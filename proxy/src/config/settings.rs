@@ -84,6 +84,7 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
         read: Duration::from_secs(30),
         write: Duration::from_secs(30),
         drain: Duration::from_secs(30),
+        upgrade: Duration::from_secs(30),
         quiet: Duration::from_secs(1),
     };
     let mut clusters =
@@ -100,6 +101,7 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
         set("read-timeout", &mut timeouts.read);
         set("write-timeout", &mut timeouts.write);
         set("drain-timeout", &mut timeouts.drain);
+        set("upgrade-timeout", &mut timeouts.upgrade);
         set("drain-quiet", &mut timeouts.quiet);
         set("connect-timeout", &mut clusters.connect_timeout);
         timeouts.session = section.duration("session-timeout");
@@ -112,6 +114,7 @@ pub(super) fn defaults(root: &mut Reader<'_, '_>) -> (Timeouts, ClusterDefaults)
             "read-timeout",
             "write-timeout",
             "drain-timeout",
+            "upgrade-timeout",
             "drain-quiet",
             "connect-timeout",
             "deadlines",

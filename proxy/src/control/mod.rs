@@ -9,6 +9,8 @@ mod changes;
 pub mod discovery;
 pub(crate) mod files;
 mod reload;
+pub mod systemd;
+pub mod upgrade;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -28,6 +30,7 @@ use crate::health::watch::Watch;
 use crate::observe::output::Outputs;
 use crate::overload::Overload;
 use crate::snapshot::{Cluster, Endpoint, Snapshot};
+use crate::worker::Hands;
 use crate::worker::command::{Command, Commands};
 
 /// A hold on a running proxy; clones hold the same one.
@@ -269,6 +272,11 @@ impl Control {
         for (at, worker) in self.0.commands.iter().enumerate() {
             worker.send(command(at));
         }
+    }
+
+    /// All workers, to be asked things.
+    pub fn hands(&self) -> Hands {
+        Hands(self.0.commands.clone().into())
     }
 
     /// A hold that keeps nothing alive.

@@ -338,6 +338,9 @@ impl Engine {
             // A dialogue's server still has to say so.
             self.counters.answered += u64::from(exchange != Exchange::Session);
             self.begin_session(id, times);
+            // It cannot go to another process any more, if it was to.
+            self.begin_to_leave(id);
+            self.tell(id);
             return Passed::On { to: Some(up), flight: None };
         }
         if upstream.ordered && !oneway {

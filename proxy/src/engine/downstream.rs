@@ -43,11 +43,23 @@ impl Engine {
         Some(ConnId::Down(id))
     }
 
+    /// A connection that is known to speak `protocol`.
+    pub(super) fn accept_as(
+        &mut self,
+        listener: usize,
+        peer: Rc<Peer>,
+        protocol: usize,
+    ) -> Option<ConnId> {
+        let id = self.admit(listener, peer, false)?;
+        self.speak(id, protocol);
+        Some(ConnId::Down(id))
+    }
+
     fn admit(&mut self, listener: usize, peer: Rc<Peer>, stream: bool) -> Option<DownId> {
         let snapshot = self.snapshot.clone();
         let settings = snapshot.listeners.get(listener)?;
-        if (self.is_closed(listener) && !stream) || self.downs.len() >= snapshot.buffers.connections
-        {
+        let closed = self.is_closed(listener) && self.heir.is_none();
+        if (closed && !stream) || self.downs.len() >= snapshot.buffers.connections {
             return None;
         }
         self.counters.accepted += 1;
@@ -103,6 +115,7 @@ impl Engine {
         }));
         self.look_by(self.now + settings.detect_timeout.as_millis() as u64);
         self.look_by(self.now + snapshot.timeouts.idle.as_millis() as u64);
+        self.follows(id);
         self.begin_to_leave(id);
         Some(id)
     }
@@ -204,7 +217,11 @@ impl Engine {
                         self.refresh(id);
                         continue;
                     }
-                    if rest.is_empty() || rest.len() < down.need || !self.detect(id, rest) {
+                    if rest.is_empty()
+                        || rest.len() < down.need
+                        || self.holds_back(id, rest.len())
+                        || !self.detect(id, rest)
+                    {
                         return at;
                     }
                 }
@@ -241,6 +258,10 @@ impl Engine {
                     }
                 },
                 DownState::Idle => {
+                    if self.holds_back(id, rest.len()) {
+                        return at;
+                    }
+                    let Some(down) = self.downs.get(id) else { return at };
                     if down.generation != self.generation && down.parked_head.is_none() {
                         self.refresh(id);
                         continue;

@@ -185,6 +185,9 @@ impl Engine {
 
     /// A connection leaves, if its listener's do.
     pub(super) fn begin_to_leave(&mut self, id: DownId) {
+        if self.goes_elsewhere(id) {
+            return;
+        }
         let Some(down) = self.downs.get_mut(id) else { return };
         // Of streams their connection is told.
         if down.stream || down.leaving.is_some() {

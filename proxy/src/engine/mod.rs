@@ -21,6 +21,7 @@ mod breaker;
 pub mod buffer;
 mod choose;
 mod counters;
+mod depart;
 mod dispatch;
 mod downstream;
 mod fault;
@@ -61,6 +62,7 @@ use rand::rngs::SmallRng;
 use crate::policy::retry::Purse;
 use crate::snapshot::Snapshot;
 pub use counters::Counters;
+pub use depart::{Carried, Departing, Heir};
 pub(crate) use dispatch::{effective_lease, may_wait};
 pub use overload::Pressure;
 pub use peer::{Handed, Peer, TlsFacts, Way};
@@ -185,6 +187,10 @@ pub struct Engine {
     /// For reuse.
     #[expect(clippy::vec_box, reason = "flights hold the boxes")]
     kept: Vec<Box<Kept>>,
+    /// Who takes the connections that can leave.
+    heir: Option<Heir>,
+    /// Connections that may be able to leave now.
+    leavers: Vec<DownId>,
     /// All connections leave.
     draining: Option<leave::Times>,
     /// By listener: its connections leave.
@@ -235,6 +241,8 @@ impl Engine {
             purses: snapshot.clusters.iter().map(|c| Purse::new(c.retry_budget)).collect(),
             mirroring: 0,
             kept: Vec::new(),
+            heir: None,
+            leavers: Vec::new(),
             draining: None,
             left: Vec::new(),
             earliest_leave: u64::MAX,

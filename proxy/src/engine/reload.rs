@@ -19,7 +19,6 @@ use crate::policy::retry::Purse;
 use crate::snapshot::{Cluster, Snapshot};
 
 /// A config in use, and how to count its users without atomics.
-#[expect(clippy::redundant_allocation, reason = "the inner count is shared by threads")]
 pub(super) type Config = Rc<Arc<Snapshot>>;
 
 impl Engine {

@@ -141,10 +141,16 @@ impl Output {
 
 /// All places that are open.
 #[derive(Default)]
-pub struct Outputs(Mutex<Vec<(Target, Weak<Handle>, Arc<Shared>)>>);
+pub struct Outputs(Mutex<Vec<Place>>);
+
+struct Place {
+    target: Target,
+    handle: Weak<Handle>,
+    shared: Arc<Shared>,
+}
 
 impl Outputs {
-    fn list(&self) -> MutexGuard<'_, Vec<(Target, Weak<Handle>, Arc<Shared>)>> {
+    fn list(&self) -> MutexGuard<'_, Vec<Place>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -155,9 +161,9 @@ impl Outputs {
     pub fn open(&self, target: &Target, bound: usize) -> io::Result<Output> {
         let mut list = self.list();
         // A place that still writes what it was given last stays known until it has ended.
-        list.retain(|(_, handle, shared)| handle.strong_count() > 0 || !shared.lock().ended);
-        let mut known = list.iter().filter(|(had, ..)| had == target);
-        if let Some(handle) = known.find_map(|(_, handle, _)| handle.upgrade()) {
+        list.retain(|place| place.handle.strong_count() > 0 || !place.shared.lock().ended);
+        let mut known = list.iter().filter(|place| place.target == *target);
+        if let Some(handle) = known.find_map(|place| place.handle.upgrade()) {
             return Ok(Output(handle));
         }
         let file = open(target)?;
@@ -169,15 +175,15 @@ impl Outputs {
             of_thread.ended.notify_all();
         })?;
         let handle = Arc::new(Handle(shared.clone()));
-        list.push((target.clone(), Arc::downgrade(&handle), shared));
+        list.push(Place { target: target.clone(), handle: Arc::downgrade(&handle), shared });
         Ok(Output(handle))
     }
 
     /// Opens all files anew by their names: those that were moved away are left to whoever
     /// moved them, with every line that was handed over before.
     pub fn reopen(&self) {
-        for (_, _, shared) in self.list().iter() {
-            shared.reopen();
+        for place in self.list().iter() {
+            place.shared.reopen();
         }
     }
 
@@ -186,8 +192,8 @@ impl Outputs {
     pub fn finish(&self, patience: Duration) {
         let until = Instant::now() + patience;
         let list = self.list();
-        list.iter().for_each(|(_, _, shared)| shared.close());
-        for (target, _, shared) in list.iter() {
+        list.iter().for_each(|place| place.shared.close());
+        for Place { target, shared, .. } in list.iter() {
             let left = until.saturating_duration_since(Instant::now());
             let waited = shared.ended.wait_timeout_while(shared.lock(), left, |s| !s.ended);
             let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);

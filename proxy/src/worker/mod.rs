@@ -8,9 +8,11 @@
 //! Read on: [`turn`] (the loop), [`sockets`] (reads and writes), [`ready`] (who
 //! has to be looked at).
 
+mod bind;
 pub(crate) mod command;
 pub(crate) mod dial;
 mod greet;
+pub(crate) mod hands;
 pub(crate) mod inbox;
 mod observer;
 mod overload;
@@ -27,10 +29,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
 
 use command::Commands;
+
+pub use bind::Given;
+pub(crate) use bind::bind;
+pub use hands::Hands;
 
 use crate::control::Control;
 use crate::engine::{Counters, Tap};
@@ -41,9 +46,6 @@ use crate::overload::{Overload, memory};
 use crate::privileges::{self, PrivilegeError};
 use crate::snapshot::Snapshot;
 pub use observer::Observer;
-
-/// Pending connections of a listening socket; the kernel caps it at `somaxconn`.
-const BACKLOG: i32 = 4096;
 
 /// How long the last lines may take to be written, at the end.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -162,27 +164,20 @@ impl Proxy {
     /// # Errors
     /// As [`Proxy::start`].
     pub fn start_tapped(snapshot: Arc<Snapshot>, tap: Option<Tap>) -> Result<Self, StartError> {
+        Self::start_with(snapshot, tap, Vec::new())
+    }
+
+    /// The same; of its listeners' sockets, those in `given` are used, and others bound.
+    ///
+    /// # Errors
+    /// As [`Proxy::start`].
+    pub fn start_with(
+        snapshot: Arc<Snapshot>,
+        tap: Option<Tap>,
+        given: Vec<Given>,
+    ) -> Result<Self, StartError> {
         let limit = privileges::raise_descriptors();
-        let mut addresses: Vec<SocketAddr> = Vec::new();
-        let mut sockets: Vec<Vec<std::net::TcpListener>> = Vec::new();
-        for worker in 0..snapshot.workers.max(1) {
-            let mut own = Vec::new();
-            for (at, listener) in snapshot.listeners.iter().enumerate() {
-                // Where the system chose the port, all workers take the same.
-                let address = if worker == 0 { listener.address } else { addresses[at] };
-                let bound = bind(address).and_then(|socket| Ok((socket.local_addr()?, socket)));
-                let (address, socket) = bound.map_err(|source| StartError::Listen {
-                    name: listener.name.clone(),
-                    address,
-                    source,
-                })?;
-                if worker == 0 {
-                    addresses.push(address);
-                }
-                own.push(socket);
-            }
-            sockets.push(own);
-        }
+        let (addresses, sockets) = bind::bind_all(&snapshot, given)?;
         let stop = Arc::new(Stop::default());
         let began = tokio::time::Instant::now();
         let outputs = Arc::new(Outputs::default());
@@ -315,6 +310,11 @@ impl Proxy {
         self.outputs.finish(FLUSH);
     }
 
+    /// Its workers, to be asked things by other threads.
+    pub fn hands(&self) -> Hands {
+        self.control.hands()
+    }
+
     fn ask_to_stop(&self) {
         self.stop.asked.store(true, Ordering::SeqCst);
         for _ in &self.boards {
@@ -335,15 +335,4 @@ fn spare_descriptors(limit: usize, snapshot: &Snapshot) -> usize {
     let checked = snapshot.clusters.iter().filter(|cluster| cluster.checks.is_some());
     let checks = checked.map(|cluster| cluster.endpoints.len()).sum();
     privileges::spare_descriptors(limit, snapshot.workers.max(1), checks)
-}
-
-/// A listening socket that every worker has for itself.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }

@@ -1,5 +1,7 @@
 //! One worker's loop: everything ready is read, then everything touched is written.
 
+mod moving;
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::future::Future;
@@ -9,6 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -18,7 +21,8 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
-use super::command::{Command, Commands, Next};
+use super::bind::Own;
+use super::command::{Commands, Next, Orders};
 use super::dial::dial;
 use super::greet::{Greeted, greet, greets};
 use super::inbox::{Arrival, Inbox};
@@ -28,6 +32,7 @@ use super::sockets::{Got, Sockets};
 use super::wire::{Rewound, Wire};
 use super::{Board, Stop};
 use crate::audit::Sink;
+use crate::control::upgrade::Moved;
 use crate::engine::state::{ConnId, UpId};
 use crate::engine::{Action, Engine, Peer, Tap, Way};
 use crate::overload::Overload;
@@ -70,7 +75,11 @@ pub(super) struct Worker {
     /// When a drain is given up.
     drain_until: Option<u64>,
     board: Arc<Board>,
-    commands: Arc<Commands>,
+    orders: Orders,
+    /// Where connections go that another process takes, and where each listener listened.
+    leaving: Option<(Sender<Moved>, Vec<Option<SocketAddr>>)>,
+    /// Connections may still come from a process that this one took over from.
+    expects: bool,
     snapshot: Arc<Snapshot>,
     inbox: Rc<Inbox>,
     arrivals: Vec<Arrival>,
@@ -97,7 +106,7 @@ impl Worker {
     #[expect(clippy::too_many_arguments, reason = "what a worker is made of, in one place")]
     pub(super) fn new(
         snapshot: Arc<Snapshot>,
-        listeners: Vec<std::net::TcpListener>,
+        listeners: Own,
         seed: u64,
         tap: Option<Tap>,
         board: Arc<Board>,
@@ -106,7 +115,8 @@ impl Worker {
         began: Instant,
         overload: Arc<Overload>,
     ) -> io::Result<Self> {
-        let list = commands.list().clone();
+        let orders = Orders(commands);
+        let list = orders.list().clone();
         let waiting = stop.clone();
         let inbox = Inbox::new(list.clone());
         let streams = server::Shared {
@@ -135,7 +145,9 @@ impl Worker {
             wall_at: 0,
             drain_until: None,
             board,
-            commands,
+            orders,
+            leaving: None,
+            expects: false,
             snapshot,
             inbox,
             arrivals: Vec::new(),
@@ -144,7 +156,7 @@ impl Worker {
             streams,
             sessions: Rc::default(),
         };
-        for (position, socket) in listeners.into_iter().enumerate() {
+        for (position, socket) in listeners {
             worker.listen(position, socket)?;
         }
         Ok(worker)
@@ -247,7 +259,10 @@ impl Worker {
 
     /// Whether all clients of a worker that stops are gone, those that are being greeted, too.
     fn is_empty(&self) -> bool {
-        self.engine.is_drained() && self.streams.open.get() == 0 && self.greeting.get() == 0
+        self.engine.is_drained()
+            && self.streams.open.get() == 0
+            && self.greeting.get() == 0
+            && !self.awaits_more()
     }
 
     /// Accepts what waits; `last`: whatever the load, as nobody will later.
@@ -332,13 +347,25 @@ impl Worker {
     /// Gives a connection to the engine. Where there are too many it is dropped, which closes it.
     fn take_in(&mut self, at: usize, wire: Wire, bytes: &[u8], peer: Rc<Peer>) {
         if let Some(conn) = self.engine.accept(at, peer) {
-            self.sockets.insert(conn, wire, &self.list, false);
-            if !bytes.is_empty() {
-                self.engine.received(conn, bytes, &mut self.sockets);
-                self.hand_over();
-            }
-            self.read(conn);
+            self.carry_on(conn, wire, bytes);
         }
+    }
+
+    /// Begins with a connection that the engine has taken in.
+    fn carry_on(&mut self, conn: ConnId, wire: Wire, bytes: &[u8]) {
+        self.sockets.insert(conn, wire, &self.list, false);
+        if !bytes.is_empty() {
+            self.engine.received(conn, bytes, &mut self.sockets);
+            self.hand_over();
+        }
+        self.read(conn);
+    }
+
+    /// Takes no more connections; those that are there leave in their time.
+    fn begin_drain(&mut self) {
+        // Dropping the listeners turns new connections away at once.
+        self.listeners.clear();
+        self.drain_until = Some(self.leave(None));
     }
 
     /// Takes up what tasks have ready.
@@ -391,16 +418,6 @@ impl Worker {
             };
             let wire = Rewound::new(handed.bytes, wire);
             tokio::task::spawn_local(server::serve(wire, from, self.streams.clone()));
-        }
-    }
-
-    /// Does what other threads asked for.
-    fn obey(&mut self) {
-        for command in self.commands.take() {
-            match command {
-                Command::Ask(question) => question(&self.engine),
-                Command::Reload(next) => self.reload(*next),
-            }
         }
     }
 
@@ -620,15 +637,16 @@ impl Future for Worker {
             && (worker.stop.asked.load(Ordering::SeqCst)
                 || worker.stopping.as_mut().poll(context).is_ready())
         {
-            // Dropping the listeners turns new connections away at once.
-            worker.listeners.clear();
-            worker.drain_until = Some(worker.leave(None));
+            worker.begin_drain();
         }
         worker.engine.flush(&mut worker.sockets);
         worker.act();
         worker.hand_over();
         worker.engine.flush(&mut worker.sockets);
         worker.act();
+        if worker.leaving.is_some() {
+            worker.part();
+        }
         worker.account();
         worker.board.publish(
             &worker.engine.counters(),

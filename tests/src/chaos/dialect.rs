@@ -12,6 +12,8 @@ pub(super) enum Heard {
     Aside,
     /// The connection may be used from here on.
     Opened,
+    /// No more is to be asked on this connection; what was asked is still answered.
+    Farewell,
     /// It may not: a native refusal of the connection itself.
     Refused,
     /// The word that a request asked for; `None`: the oldest one's.
@@ -305,6 +307,7 @@ impl Dialect for Http2 {
                 self.replies.remove(&stream);
                 Heard::Error { id: Some(u64::from(stream - 1) / 2), last: false }
             }
+            7 => Heard::Farewell,
             4 if flags & 1 == 0 => {
                 frame(4, 1, 0, &[], out);
                 Heard::Aside

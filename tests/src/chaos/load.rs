@@ -29,6 +29,8 @@ pub struct Count {
     pub lost: u64,
     /// Connections that were refused with a native error.
     pub refused: u64,
+    /// Connections that were made.
+    pub connected: u64,
 }
 
 impl Count {
@@ -59,6 +61,7 @@ struct Board {
     failed: AtomicU64,
     lost: AtomicU64,
     refused: AtomicU64,
+    connected: AtomicU64,
 }
 
 /// One client's share of what others may look at.
@@ -73,7 +76,7 @@ struct Seat {
 }
 
 /// A load under way, a thread for each client.
-pub(super) struct Load {
+pub struct Load {
     board: Arc<Board>,
     stop: Arc<AtomicBool>,
     began: Instant,
@@ -100,7 +103,8 @@ impl Load {
         Self { board, stop, began, oldest, threads }
     }
 
-    pub(super) fn count(&self) -> Count {
+    /// What became of the requests so far.
+    pub fn count(&self) -> Count {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let board = &self.board;
         Count {
@@ -109,6 +113,7 @@ impl Load {
             failed: get(&board.failed),
             lost: get(&board.lost),
             refused: get(&board.refused),
+            connected: get(&board.connected),
         }
     }
 
@@ -119,7 +124,7 @@ impl Load {
     }
 
     /// Panics where a client has: it has seen what may not be.
-    pub(super) fn check(&mut self) {
+    pub fn check(&mut self) {
         if let Some(at) = self.threads.iter().position(JoinHandle::is_finished)
             && let Err(panic) = self.threads.swap_remove(at).join()
         {
@@ -128,7 +133,7 @@ impl Load {
     }
 
     /// Ends it after the requests under way; what became of all.
-    pub(super) fn stop(&mut self) -> Count {
+    pub fn stop(&mut self) -> Count {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             if let Err(panic) = thread.join() {
@@ -169,6 +174,7 @@ fn client(
             continue;
         };
         let _ = stream.set_nodelay(true);
+        seat.board.connected.fetch_add(1, Ordering::Relaxed);
         let mut calls = VecDeque::new();
         converse(stream, number, depth, &mut *dialect(), &mut calls, &mut serial, seat);
         seat.board.lost.fetch_add(calls.len() as u64, Ordering::Relaxed);
@@ -234,6 +240,7 @@ fn converse(
             match heard {
                 Heard::Aside => {}
                 Heard::Opened => open = true,
+                Heard::Farewell => last = true,
                 Heard::Refused => {
                     add(&seat.board.refused);
                     sleep(GLANCE);

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use crate::{Config, PATIENCE, Proxy, Raw, direct, ports};
 use dialect::Dialect;
-pub use load::Count;
-use load::Load;
-use server::{Lane, Server, Spawn};
+pub use load::{Count, Load};
+pub use server::Server;
+use server::{Lane, Spawn};
 
 /// So long must all go well before a load is said to be calm.
 const CALM: Duration = Duration::from_millis(700);
@@ -38,6 +38,18 @@ pub struct Kind {
     cluster: &'static str,
     /// Whether a connection is one endpoint's for good.
     session: bool,
+}
+
+impl Kind {
+    /// One of its servers, outside of any story.
+    pub fn server(&self) -> Server {
+        Server::start(self.spawn)
+    }
+
+    /// Its clients, asking `to`, outside of any story; no answer may take longer than `limit`.
+    pub fn load(&self, to: SocketAddr, limit: Duration) -> Load {
+        Load::start(to, self.clients, self.depth, limit, self.dialect)
+    }
 }
 
 /// Ordered, connections shared: `ECHO` to redis-server.

@@ -20,8 +20,9 @@ use crate::process::Process;
 pub(super) type Spawn = fn(SocketAddr, &TempDir) -> Process;
 
 /// A real server.
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
     spawn: Spawn,
     process: Process,
     /// Of each start one, so that one's log is not taken for another's.

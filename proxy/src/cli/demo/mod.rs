@@ -54,8 +54,8 @@ fn admin(port: u16) -> io::Result<Sockets> {
         ..Settings::default()
     };
     match port.checked_add(1).filter(|_| port > 0) {
-        Some(next) => bind(&at(next)).or_else(|_| bind(&at(0))),
-        None => bind(&at(0)),
+        Some(next) => bind(&at(next), None).or_else(|_| bind(&at(0), None)),
+        None => bind(&at(0), None),
     }
 }
 

@@ -32,7 +32,7 @@ fn opened(share: u64, errors: bool, bound: usize) -> (Arc<AccessLogs>, Output) {
 
 /// Logs all that is done under this config, in some of the runs.
 pub(super) fn of_all(snapshot: &mut Snapshot, seed: u64) -> Option<Output> {
-    if seed % 4 > 0 {
+    if !seed.is_multiple_of(4) {
         return None;
     }
     let (logs, output) = opened(u64::MAX, true, usize::MAX);
@@ -52,7 +52,7 @@ pub(super) fn check(engine: &mut Engine, lines: Option<Output>, seed: u64) {
         let (outcome, _) = outcome.expect("an outcome");
         *ends.entry(outcome.to_owned()).or_default() += 1;
         // Reading all of them takes longer than the simulation.
-        if seed % 16 > 0 {
+        if !seed.is_multiple_of(16) {
             continue;
         }
         let line: serde_json::Value = serde_json::from_str(line).expect("JSON");

@@ -20,6 +20,8 @@ use crate::policy::mirror::Mirror;
 use crate::policy::retry::Retry;
 use crate::snapshot::*;
 
+mod leave;
+
 #[derive(Clone, Copy)]
 pub(super) struct Plan {
     clients: usize,
@@ -239,6 +241,7 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
             read: Duration::from_secs(10),
             write: Duration::from_secs(10),
             drain: Duration::from_secs(10),
+            upgrade: Duration::from_secs(30),
             quiet: Duration::from_secs(1),
         },
         buffers: Buffers { high: 512, out_of_turn: 1024, in_flight: 8, connections: 1000 },
@@ -291,21 +294,7 @@ pub(super) fn simulate_with(
     for client in 0..plan.clients {
         let address = ([127, 0, 0, 1], 1000).into();
         let conn = engine.accept(0, Rc::new(Peer::plain(address, address))).expect("room");
-        let script = (0..plan.requests as u64)
-            .map(|n| {
-                let id = (client as u64) << 32 | n;
-                let mut bytes = format!("{id:016x}:hello {n}\n").into_bytes();
-                if rng.random_ratio(1, 10) {
-                    let length: usize = rng.random_range(1..20_000);
-                    bytes = format!("{id:016x}:L{length}\n").into_bytes();
-                    bytes.resize(bytes.len() + length, b'x');
-                }
-                (id, bytes)
-            })
-            .collect();
-        let pipe = Pipe { room: 100, ..Pipe::default() };
-        let (waiting, order) = (BTreeMap::new(), VecDeque::new());
-        world.clients.push(Client { conn, pipe, script, waiting, order, in_order });
+        world.clients.push(new_client(conn, client, in_order, &mut rng, plan));
     }
     let mut now = 0u64;
     let mut most_pending = 0;
@@ -320,35 +309,7 @@ pub(super) fn simulate_with(
             server_step(&mut world, up, &mut engine, &mut rng, plan);
         }
         engine.expire();
-        loop {
-            engine.flush(&mut world);
-            let mut at = 0;
-            let mut any = false;
-            while let Some(action) = engine.next_action(&mut at) {
-                any = true;
-                match action {
-                    Action::Connect(up, _) => {
-                        let pipe = Pipe { room: 100, ..Pipe::default() };
-                        let server = Server { pipe, connecting: true, mute: false };
-                        world.servers.insert(up.index(), (up, server));
-                    }
-                    Action::Close(ConnId::Up(up)) => {
-                        if world.servers.get(&up.index()).is_some_and(|(had, _)| *had == up) {
-                            world.servers.remove(&up.index());
-                        }
-                    }
-                    Action::Close(conn) | Action::Reset(conn) | Action::Shut(conn) => {
-                        if let Some(pipe) = world.pipe(conn) {
-                            pipe.closed = true;
-                        }
-                    }
-                    Action::Read(_) => {}
-                }
-            }
-            if !any && !engine.has_work() {
-                break;
-            }
-        }
+        settle(&mut engine, &mut world);
         let idle = world.clients.iter().all(|client| {
             client.pipe.peer_closed
                 || (client.pipe.closed && client.pipe.to_peer.is_empty())
@@ -378,6 +339,63 @@ pub(super) fn simulate_with(
     log::check(&mut engine, lines, seed);
     nothing_is_left(engine, &snapshot, &mut world, now + 10_000_000);
     report
+}
+
+/// Writes what is to be written and does what the engine asks, until it asks no more.
+fn settle(engine: &mut Engine, world: &mut World) {
+    loop {
+        engine.flush(world);
+        let mut at = 0;
+        let mut any = false;
+        while let Some(action) = engine.next_action(&mut at) {
+            any = true;
+            match action {
+                Action::Connect(up, _) => {
+                    let pipe = Pipe { room: 100, ..Pipe::default() };
+                    let server = Server { pipe, connecting: true, mute: false };
+                    world.servers.insert(up.index(), (up, server));
+                }
+                Action::Close(ConnId::Up(up)) => {
+                    if world.servers.get(&up.index()).is_some_and(|(had, _)| *had == up) {
+                        world.servers.remove(&up.index());
+                    }
+                }
+                Action::Close(conn) | Action::Reset(conn) | Action::Shut(conn) => {
+                    if let Some(pipe) = world.pipe(conn) {
+                        pipe.closed = true;
+                    }
+                }
+                Action::Read(_) => {}
+            }
+        }
+        if !any && !engine.has_work() {
+            break;
+        }
+    }
+}
+
+fn new_client(
+    conn: ConnId,
+    client: usize,
+    in_order: bool,
+    rng: &mut SmallRng,
+    plan: Plan,
+) -> Client {
+    let script = (0..plan.requests as u64)
+        .map(|n| {
+            let id = (client as u64) << 32 | n;
+            let mut bytes = format!("{id:016x}:hello {n}\n").into_bytes();
+            if rng.random_ratio(1, 10) {
+                let length: usize = rng.random_range(1..20_000);
+                bytes = format!("{id:016x}:L{length}\n").into_bytes();
+                bytes.resize(bytes.len() + length, b'x');
+            }
+            (id, bytes)
+        })
+        .collect();
+    let pipe = Pipe { room: 100, ..Pipe::default() };
+    let (waiting, order) = (BTreeMap::new(), VecDeque::new());
+    Client { conn, pipe, script, waiting, order, in_order }
 }
 
 /// When all clients are gone and all deadlines past, nothing is counted that is not there;
