@@ -115,12 +115,6 @@ static DEFAULTS: Table = Table::new(
             "How long another binary may take to be ready in a hot upgrade.",
         )
         .default("\"30s\""),
-        Key::new(
-            "upgrade-timeout",
-            Shape::Duration,
-            "How long a new binary that is to take over may take until it is ready.",
-        )
-        .default("\"30s\""),
         Key::new("connect-timeout", Shape::Duration, "Of clusters that say none.")
             .default("\"1s\""),
         Key::new(
