@@ -4,7 +4,7 @@
 #
 #   apt  redis-server redis-tools mosquitto mosquitto-clients nginx wrk curl openssl
 #        haproxy nutcracker nghttp2-client nghttp2-server thrift-compiler chromium,
-#        dnsmasq-base, python3, nodejs, man-db groff mandoc zsh fish systemd
+#        dnsmasq-base, prometheus, python3, nodejs, man-db groff mandoc zsh fish systemd
 #   pip  in .peers/venv   tests/peers/python/requirements.txt
 #   pip  in .peers/schema tests/peers/schema/requirements.txt
 #   npm  in .peers/node   tests/peers/node/package.json
@@ -53,6 +53,8 @@ need openssl openssl
 need dnsmasq dnsmasq-base
 need nghttp nghttp2-client
 need nghttpd nghttp2-server
+# promtool comes with it.
+need promtool prometheus
 # What a package's pages, completions and units are read with.
 need man man-db
 need groff groff

@@ -12,6 +12,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use polyport::config::compile;
 use polyport::engine::state::{ConnId, UpId};
 use polyport::engine::{Action, Engine, Net, Peer, Written};
+use polyport::observe::metrics::Metrics;
 use polyport::observe::output::Outputs;
 use polyport_benches::Workload;
 use polyport_benches::backend::{self, Serve};
@@ -68,13 +69,23 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(workload: Workload, serve: Serve, policies: &[(Place, &str)], log: &str) -> Self {
+    fn new(
+        workload: Workload,
+        serve: Serve,
+        policies: &[(Place, &str)],
+        log: &str,
+        measured: bool,
+    ) -> Self {
         let address: SocketAddr = ([127, 0, 0, 1], 7).into();
         let text = config(address, &[(workload.name(), address)], policies);
         let text = text + log;
         let (snapshot, _) = compile(&text, "bench", &Registry::builtin()).expect("a good config");
+        let metrics = Metrics::new(snapshot.metrics.clone());
         snapshot.access_logs.open(&Outputs::default()).expect("a place for lines");
         let mut engine = Engine::new(Arc::new(snapshot), 1, None);
+        if measured {
+            engine.measure(metrics);
+        }
         let peer = Rc::new(Peer::plain(address, address));
         let clients = (0..CLIENTS).map(|_| engine.accept(0, peer.clone()).expect("room")).collect();
         let mut request = Vec::new();
@@ -171,7 +182,7 @@ fn bench(c: &mut Criterion) {
     for (workload, serve) in workloads() {
         let name = workload.name();
         for (what, policies) in [("no policy", &[][..]), ("all policies", &all)] {
-            let mut bench = Bench::new(workload, serve, policies, "");
+            let mut bench = Bench::new(workload, serve, policies, "", true);
             group.bench_function(format!("{name}, {what}"), |b| b.iter(|| bench.round()));
         }
     }
@@ -186,14 +197,22 @@ fn ratios(_: &mut Criterion) {
     const ROUNDS: u32 = 20;
     let all = all();
     for (workload, serve) in workloads() {
-        let mut sets = vec![("no policy", Vec::new()), ("no policy, once more", Vec::new())];
+        let mut sets = vec![
+            ("no policy", Vec::new()),
+            ("no policy, once more", Vec::new()),
+            ("no metrics", Vec::new()),
+        ];
         sets.extend(all.iter().map(|policy| (policy.1, vec![*policy])));
         sets.push(("all policies", all.clone()));
-        let mut benches: Vec<_> =
-            sets.iter().map(|(_, policies)| Bench::new(workload, serve, policies, "")).collect();
+        let mut benches: Vec<_> = sets
+            .iter()
+            .map(|(name, policies)| {
+                Bench::new(workload, serve, policies, "", *name != "no metrics")
+            })
+            .collect();
         for (name, log) in LOGS {
             sets.push((name, Vec::new()));
-            benches.push(Bench::new(workload, serve, &[], log));
+            benches.push(Bench::new(workload, serve, &[], log, true));
         }
         let mut slices = vec![Vec::with_capacity(SLICES); benches.len()];
         for _ in 0..SLICES {

@@ -194,6 +194,12 @@ impl Breaker {
             && self.endpoints.get(endpoint).is_none_or(|counts| !counts.requests.is_full())
     }
 
+    /// Whether something was refused of late. `now`: ms.
+    pub fn is_open(&self, now: u64) -> bool {
+        let at = self.refused_at.load(Ordering::Relaxed);
+        at != 0 && now.saturating_sub(at) <= CLOSED_AFTER
+    }
+
     /// Notes that something was refused at `now` (ms); true where that is the first for a
     /// while, so that it is worth a line in the log.
     pub fn refuse(&self, now: u64) -> bool {
@@ -268,5 +274,6 @@ mod tests {
         let breaker = Breaker::new(Bounds::default(), 0, Bounds::default(), 1);
         let told = [0, 5, 9_000, 18_000, 29_000].map(|now| breaker.refuse(now));
         assert_eq!(told, [true, false, false, false, true]);
+        assert_eq!([39_000, 39_001].map(|now| breaker.is_open(now)), [true, false]);
     }
 }

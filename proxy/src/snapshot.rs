@@ -71,6 +71,8 @@ pub struct Snapshot {
     pub watch_config: bool,
     /// Who may come where no route says so, and where denials are told.
     pub access: Arc<Access>,
+    /// How traffic is measured.
+    pub metrics: crate::observe::metrics::Settings,
     /// What gives way when the process runs out of what it needs.
     pub overload: overload::Settings,
     /// Who the process becomes once its ports are bound.
@@ -96,7 +98,11 @@ impl Snapshot {
 
 /// Numbers for routes' names, which stay with them over reloads: positions do not.
 #[derive(Debug, Clone, Default)]
-pub struct RouteNames(BTreeMap<String, usize>);
+pub struct RouteNames {
+    numbers: BTreeMap<Arc<str>, usize>,
+    /// By number.
+    names: Vec<Arc<str>>,
+}
 
 impl RouteNames {
     /// Names beyond so many share the last number: configs may make them up for ever.
@@ -106,17 +112,24 @@ impl RouteNames {
     pub(crate) fn carried<'a>(before: Option<&Self>, names: impl Iterator<Item = &'a str>) -> Self {
         let mut all = before.cloned().unwrap_or_default();
         for name in names {
-            let next = all.0.len();
-            if next < Self::MOST && !all.0.contains_key(name) {
-                all.0.insert(name.to_owned(), next);
+            let next = all.names.len();
+            if next < Self::MOST && !all.numbers.contains_key(name) {
+                let name: Arc<str> = name.into();
+                all.names.push(name.clone());
+                all.numbers.insert(name, next);
             }
         }
         all
     }
 
+    /// The name that has this number.
+    pub fn name(&self, number: usize) -> Option<&str> {
+        self.names.get(number).map(|name| &**name)
+    }
+
     /// The numbers of the routes, by position.
     pub(crate) fn ids(&self, table: &Table<Action>) -> Vec<usize> {
-        let id = |name: &str| self.0.get(name).copied().unwrap_or(Self::MOST - 1);
+        let id = |name: &str| self.numbers.get(name).copied().unwrap_or(Self::MOST - 1);
         table.routes().iter().map(|route| id(&route.name)).collect()
     }
 }

@@ -24,6 +24,7 @@ pub mod mqtt;
 pub mod peers;
 pub mod ports;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod raw;
 pub mod relay;

@@ -12,7 +12,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use axum::http::header::{CONNECTION, CONTENT_TYPE};
+use axum::http::header::{ACCEPT, CONNECTION, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -25,6 +25,7 @@ use super::{Admin, hide, profile, text};
 use crate::cli::explain::{self, Question};
 use crate::engine::Counters;
 use crate::engine::listing::EndpointLoad;
+use crate::observe::metrics::Format;
 use crate::observe::redact::{MASK, is_secret};
 use crate::snapshot::{Action, Cluster, Fallback, Listener, ProxyHeader, Snapshot};
 
@@ -165,9 +166,11 @@ async fn stats(State(admin): Asked) -> Response {
     plain(text)
 }
 
-async fn metrics(State(admin): Asked) -> Response {
-    let text = admin.operator.metrics();
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+async fn metrics(State(admin): Asked, headers: HeaderMap) -> Response {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = Format::accepted(accept.unwrap_or_default());
+    let text = admin.operator.metrics(format);
+    ([(CONTENT_TYPE, format.content_type())], text).into_response()
 }
 
 async fn info(State(admin): Asked) -> Answer {

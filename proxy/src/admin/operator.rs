@@ -8,6 +8,7 @@ use super::figures::Figures;
 use super::tap::Hub;
 use crate::control::upgrade::Upgrades;
 use crate::control::{Changes, Control, Reloads};
+use crate::observe::metrics::{Format, Metrics, render};
 use crate::snapshot::Snapshot;
 use crate::worker::{Observer, Proxy};
 
@@ -18,6 +19,7 @@ pub struct Operator {
     observer: Observer,
     path: String,
     hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
     upgrades: Option<Upgrades>,
 }
 
@@ -25,7 +27,8 @@ impl Operator {
     /// Looks at `proxy`, whose config came from the file `path` and whose messages `hub` sees.
     pub fn new(proxy: &Proxy, path: String, hub: Arc<Hub>) -> Self {
         let (control, observer) = (proxy.control().clone(), proxy.observer());
-        Self { control, observer, path, hub, upgrades: None }
+        let metrics = proxy.metrics().clone();
+        Self { control, observer, path, hub, metrics, upgrades: None }
     }
 
     /// Can hand over to another process, too.
@@ -70,9 +73,10 @@ impl Operator {
         self.hub.meter().figures(self.observer.now())
     }
 
-    /// All metrics in Prometheus's text format.
-    pub fn metrics(&self) -> String {
-        super::text::stats(&self.observer, &self.snapshot())
+    /// All metrics, for Prometheus.
+    pub fn metrics(&self, format: Format) -> String {
+        let Self { control, observer, metrics, .. } = self;
+        render(metrics, control, observer, format)
     }
 
     /// Reads the config again and takes it.

@@ -21,6 +21,7 @@ mod health;
 mod limits;
 mod listeners;
 mod matchers;
+mod metrics;
 mod outline;
 mod overload;
 mod reader;
@@ -139,6 +140,7 @@ pub fn compile_over(
             interest.add(key);
         }
     }
+    let metrics = metrics::read(&mut root, registry, &mut interest);
     let zone = root.string("zone").map(|(zone, _)| zone);
     let mut clusters = clusters::read(
         &mut root,
@@ -172,6 +174,7 @@ pub fn compile_over(
         "limits",
         "admin",
         "access",
+        "metrics",
         "reload",
         "overload",
         "user",
@@ -245,6 +248,7 @@ pub fn compile_over(
         admin,
         watch_config,
         access: Arc::new(access),
+        metrics,
         overload,
         identity,
         access_logs: Arc::new(access_logs),

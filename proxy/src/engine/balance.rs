@@ -245,6 +245,8 @@ impl Engine {
         let states = self.endpoints.get_mut(upstream.cluster);
         if let Some(state) = states.and_then(|states| states.get_mut(upstream.endpoint)) {
             state.sessions += 1;
+            let (cluster, endpoint) = (upstream.cluster, upstream.endpoint);
+            self.measure_endpoint(cluster, endpoint, |endpoint| endpoint.sessions.add(1));
         }
     }
 

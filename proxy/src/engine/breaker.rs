@@ -38,6 +38,9 @@ impl Engine {
         }
         if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(endpoint)) {
             state.connections += 1;
+            self.measure_endpoint(cluster, endpoint, |endpoint| {
+                endpoint.connections.iter().for_each(|cell| cell.add(1));
+            });
         }
         self.take_descriptor(cluster);
         Ok(())
@@ -53,6 +56,7 @@ impl Engine {
             if let Some(breaker) = breaker_of(&self.snapshot, cluster) {
                 breaker.give_connections(endpoint, 1);
             }
+            self.measure_endpoint(cluster, endpoint, |endpoint| endpoint.connections[1].sub(1));
             self.give_descriptor(cluster);
         }
         self.freed(cluster, endpoint);
@@ -71,6 +75,9 @@ impl Engine {
     pub(super) fn move_counts(&mut self, cluster: usize, from: usize, to: usize, requests: usize) {
         if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(to)) {
             state.connections += 1;
+            self.measure_endpoint(cluster, to, |endpoint| {
+                endpoint.connections.iter().for_each(|cell| cell.add(1));
+            });
         }
         self.take_descriptor(cluster);
         if let Some(breaker) = breaker_of(&self.snapshot, cluster) {
@@ -91,6 +98,7 @@ impl Engine {
             if let Some(breaker) = breaker_of(&self.snapshot, cluster) {
                 breaker.add_requests(endpoint, more);
             }
+            self.measure_endpoint(cluster, endpoint, |of| of.requests.add(more as u64));
         }
     }
 
@@ -102,6 +110,7 @@ impl Engine {
             if let Some(breaker) = breaker_of(&self.snapshot, cluster) {
                 breaker.give_requests(endpoint, less);
             }
+            self.measure_endpoint(cluster, endpoint, |of| of.requests.sub(less as u64));
         }
     }
 
@@ -157,6 +166,7 @@ impl Engine {
         }
         if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(endpoint)) {
             state.in_flight += 1;
+            self.measure_endpoint(cluster, endpoint, |endpoint| endpoint.requests.add(1));
         }
         Ok(())
     }
@@ -183,6 +193,7 @@ impl Engine {
     /// refusal for a while is told.
     pub(super) fn full(&mut self, cluster: usize, what: &'static str) -> Fault {
         self.counters.overloaded += 1;
+        self.measure_overflow(cluster, what);
         if let Some(cluster) = self.snapshot.clusters.get(cluster)
             && cluster.breaker.as_ref().is_some_and(|breaker| breaker.refuse(self.now))
         {

@@ -11,6 +11,7 @@ use super::guard::{Denied, Stop};
 use super::log::How;
 use super::patience::times_of;
 use super::pool::Wanted;
+use super::report::Track;
 use super::state::{DownId, DownState, UpId, UpMode};
 use super::{Engine, Tapped};
 use crate::edit::{Reply, render};
@@ -28,6 +29,8 @@ pub(super) struct Chosen {
     pub timeout: Option<std::time::Duration>,
     /// The values that its route's changes have, to the request and to its reply.
     pub edits: (Vec<u8>, Vec<u8>),
+    /// Of its metadata, what those want who are told how it ends.
+    pub told: Vec<u8>,
     /// Bytes a second of its body and its reply; 0: as fast as they come.
     pub pace: u64,
 }
@@ -81,6 +84,8 @@ impl Engine {
         };
         let view = metadata.view(buf);
         let found = snapshot.routes.choose(&view);
+        let number = found.and_then(|(at, _)| snapshot.route_id(at));
+        down.track.route = number.unwrap_or(usize::MAX);
         let mut tapped = Tapped {
             protocol: snapshot.protocols.get(protocol).map_or("tcp", |e| e.protocol.name()),
             kind: head.kind,
@@ -155,7 +160,8 @@ impl Engine {
                             }
                         }
                         let timeout = forward.timeout;
-                        Chosen { up, lease, route: at, arm, timeout, edits, pace }
+                        let told = self.remember(&snapshot, &view);
+                        Chosen { up, lease, route: at, arm, timeout, edits, told, pace }
                     }),
             },
         };
@@ -227,6 +233,9 @@ impl Engine {
                 cluster.endpoints.get(endpoint).map(|endpoint| endpoint.address);
             tapped.endpoint = address;
             tapped.cluster = Some(target.cluster);
+        }
+        if let Some(down) = self.downs.get_mut(id) {
+            down.track.at = Some((target.cluster, endpoint));
         }
         let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
         let told = cluster.proxy_protocol.is_some();
@@ -334,6 +343,7 @@ impl Engine {
                     upstream.draining = true;
                 }
                 self.count_session(up);
+                self.measure_speech(id, None);
                 let line = self.take_line(Some(up));
                 self.log_joined(id, line);
                 if let Some(down) = self.downs.get_mut(id) {
@@ -342,6 +352,9 @@ impl Engine {
                     down.fate = None;
                 }
                 self.pace_session(id, up, pace);
+                let route = found.and_then(|(at, _)| snapshot.route_id(at));
+                let route = route.unwrap_or(usize::MAX);
+                self.joined(id, up, Track { route, ..Track::since(self.micros) }, Vec::new(), true);
                 let times = found.map(|(route, _)| times_of(&snapshot, route));
                 self.begin_session(id, times.unwrap_or_default());
                 true

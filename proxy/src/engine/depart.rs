@@ -159,6 +159,7 @@ impl Engine {
             let memory = down.decoder.as_ref().map_or(Some(Vec::new()), |had| had.memory());
             let Some(memory) = memory else { continue };
             let Some(down) = self.downs.remove(id) else { continue };
+            self.measure_departure(&down);
             let profile = self.profiles.get(down.profile);
             let profile = profile.map(|state| state.profile.clone()).unwrap_or_default();
             self.drop_profile(down.profile, Party::Downstream);

@@ -4,6 +4,7 @@ use polyport_codecs::{Body, Exchange, Fault, Head, Hop, Kind, Lease, Side};
 
 use super::choose::{Chosen, Nowhere};
 use super::log::How;
+use super::report::{Ending, Track};
 use super::state::{
     ConnId, Dialogue, DownId, DownState, Expected, Flight, FlightId, Lane, UpId, UpMode,
 };
@@ -38,6 +39,7 @@ impl Engine {
             Kind::Request | Kind::Oneway => self.forward(id, head, message, buf),
             Kind::Heartbeat | Kind::Local => {
                 self.counters.local += 1;
+                self.report_here(id, head, message, Ending::Local);
                 let mut reply = self.spares.take();
                 let enabled = self.downs.get(id).and_then(|down| down.protocol);
                 if let Some(enabled) = enabled.and_then(|at| self.snapshot.protocols.get(at)) {
@@ -126,7 +128,8 @@ impl Engine {
                 Lease::Shared | Lease::Once => Lease::Hold,
                 lease => lease,
             };
-            Chosen { up, lease, route: usize::MAX, arm: 0, timeout: None, edits, pace: 0 }
+            let (route, arm, timeout, pace) = (usize::MAX, 0, None, 0);
+            Chosen { up, lease, route, arm, timeout, edits, told: Vec::new(), pace }
         } else {
             match self.choose(id, head, buf, lease, protocol) {
                 Ok(chosen) => chosen,
@@ -139,11 +142,13 @@ impl Engine {
                     self.counters.requests += 1;
                     self.counters.faults += 1;
                     self.log_local(How::Reset, 0, 0);
+                    self.report_here(id, head, message, Ending::Reset);
                     self.reset_down(id);
                     return NOWHERE;
                 }
                 Err(Nowhere::Answer(reply, values)) => {
                     self.counters.local += 1;
+                    self.report_here(id, head, message, Ending::Local);
                     self.answer(id, protocol, head, &reply, &values);
                     self.spares.give(values);
                     return NOWHERE;
@@ -158,11 +163,12 @@ impl Engine {
         if chosen.up == UpId::nobody() {
             return self.postpone(id, protocol, head, message, chosen);
         }
-        let Chosen { up, lease, route, arm, timeout, edits, pace } = chosen;
+        let Chosen { up, lease, route, arm, timeout, edits, told, pace } = chosen;
         let Some(upstream) = self.ups.get_mut(up) else { return NOWHERE };
         if upstream.blocked && upstream.out.len() > snapshot.buffers.high {
             upstream.holding_back.push(id);
             self.unlease(up);
+            self.spares.give(told);
             self.spares.give(edits.0);
             self.spares.give(edits.1);
             return Passed::Parked;
@@ -170,6 +176,7 @@ impl Engine {
         if let Err(fault) = self.count_in(up, route == usize::MAX) {
             self.spares.give(edits.0);
             self.spares.give(edits.1);
+            self.spares.give(told);
             self.unlease(up);
             if let Some(down) = self.downs.get_mut(id) {
                 down.fate = None;
@@ -223,6 +230,13 @@ impl Engine {
             generation: down.generation,
             route,
             arm,
+            listener: down.listener,
+            track: Track {
+                request: head.len as u64,
+                at: Some((upstream.cluster, upstream.endpoint)),
+                ..down.track
+            },
+            told,
             line,
             ..Flight::begun(head, id, protocol, plain_body)
         });
@@ -269,6 +283,7 @@ impl Engine {
             self.counters.faults += 1;
             self.unlease(up);
             let fault = if head.body == Body::None { Fault::Unsupported } else { Fault::TooLarge };
+            self.report_here(id, head, message, Ending::Failed { fault, cut: false });
             self.refuse(id, protocol, head, message, fault);
             return NOWHERE;
         }
@@ -333,10 +348,17 @@ impl Engine {
             // From here on nobody pairs replies with requests: this one has ended well.
             self.count_session(up);
             self.mark_up(up);
-            let line = self.forget_flight(flight).and_then(|flight| flight.line);
-            self.log_joined(id, line);
             // A dialogue's server still has to say so.
-            self.counters.answered += u64::from(exchange != Exchange::Session);
+            let opened = exchange != Exchange::Session;
+            self.counters.answered += u64::from(opened);
+            if let Some(mut flight) = self.forget_flight(flight) {
+                self.log_joined(id, flight.line.take());
+                let told = flight.told.clone();
+                if opened {
+                    self.report_flight(&mut flight, Ending::Opened);
+                }
+                self.joined(id, up, flight.track, told, opened);
+            }
             self.begin_session(id, times);
             // It cannot go to another process any more, if it was to.
             self.begin_to_leave(id);

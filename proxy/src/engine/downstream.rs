@@ -10,6 +10,7 @@ use polyport_codecs::{
 use super::dispatch::Passed;
 use super::log::How;
 use super::pool::Party;
+use super::report::{Ending, Track};
 use super::state::{ConnId, DownId, DownState, Downstream, FlightId, UpId, UpState};
 use super::{Action, Engine, Net, Peer};
 use crate::snapshot::Fallback;
@@ -83,6 +84,8 @@ impl Engine {
             waited: 0,
             arrived: self.now,
             session: Default::default(),
+            track: Track::since(self.micros),
+            joined: None,
             fate: None,
             let_in: None,
             pace: Default::default(),
@@ -104,6 +107,8 @@ impl Engine {
             spoke: None,
             leaving: None,
             dialogue: None,
+            opaque: false,
+            port: None,
             stream,
             profile: 0,
             holding_back: Vec::new(),
@@ -113,6 +118,7 @@ impl Engine {
             message_since: self.now,
             blocked_since: 0,
         }));
+        self.measure_arrival(id);
         self.look_by(self.now + settings.detect_timeout.as_millis() as u64);
         self.look_by(self.now + snapshot.timeouts.idle.as_millis() as u64);
         self.follows(id);
@@ -131,6 +137,8 @@ impl Engine {
         if let (Some(slot), Some(metadata)) = (snapshot.facts.protocol, &mut down.metadata) {
             metadata.keep(slot, enabled.protocol.name().as_bytes());
         }
+        self.measure_speech(id, Some(protocol));
+        let Some(down) = self.downs.get_mut(id) else { return };
         down.protocol = Some(protocol);
         down.decoder = Some(if down.stream {
             enabled.codec.stream_decoder()
@@ -142,6 +150,7 @@ impl Engine {
 
     pub(super) fn received_down(&mut self, id: DownId, bytes: &[u8], net: &mut dyn Net) {
         let Some(down) = self.downs.get_mut(id) else { return };
+        down.measure_received(bytes.len());
         down.last_read = self.now;
         if down.pace.is_on() {
             self.charge(ConnId::Down(id), bytes.len());
@@ -337,6 +346,7 @@ impl Engine {
             Ok(step) => {
                 down.need = 0;
                 (down.arrived, down.waited) = (self.now, 0);
+                down.track = Track::since(self.micros);
                 Some(step)
             }
             Err(error) => {
@@ -564,6 +574,7 @@ impl Engine {
         self.unwait(id);
         self.log_session(id, How::Replied(Some(Outcome::Ok)));
         let Some(mut down) = self.downs.remove(id) else { return };
+        self.measure_departure(&down);
         self.actions.push(Action::Close(ConnId::Down(id)));
         self.drop_profile(down.profile, Party::Downstream);
         let waiting = down.out.len();
@@ -574,6 +585,10 @@ impl Engine {
         if let DownState::Session(up) = down.state {
             self.counters.abandoned +=
                 u64::from(down.dialogue.take().is_some_and(|had| !had.begun));
+            if let Some(joined) = down.joined.take() {
+                let facts = (down.listener, down.protocol);
+                self.report_left(id, facts, joined, Ending::Abandoned);
+            }
             self.close_up(up, Fault::UpstreamReset);
         }
         if let Some(up) = down.held {

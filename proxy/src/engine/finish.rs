@@ -8,6 +8,7 @@ use super::buffer::Spares;
 use super::log::How;
 use super::observe::Seen;
 use super::pool::Party;
+use super::report::Ending;
 use super::state::{ConnId, DownId, DownState, Downstream, Flight, FlightId, Lane, UpId, UpMode};
 
 impl Engine {
@@ -61,6 +62,7 @@ impl Engine {
     /// The upstream's reply is over, or a one-way request is sent: the request ends well.
     pub(super) fn finish(&mut self, id: FlightId) {
         let Some(mut flight) = self.forget_flight(id) else { return };
+        let mut ending = Ending::Sent;
         if flight.line.is_some() {
             let left = !flight.oneway && self.downs.get(flight.down).is_none();
             let outcome = flight.outcome.filter(|_| !flight.oneway);
@@ -70,10 +72,14 @@ impl Engine {
         if !flight.oneway && !flight.mirror {
             if self.downs.get(flight.down).is_some() {
                 self.counters.answered += 1;
+                let outcome = flight.outcome.unwrap_or_default();
+                ending = Ending::Replied { outcome, status: flight.track.status };
             } else {
                 self.counters.abandoned += 1;
+                ending = Ending::Abandoned;
             }
         }
+        self.report_flight(&mut flight, ending);
         if let (Some(outcome), Some(upstream)) = (flight.outcome, self.ups.get(flight.up)) {
             let (cluster, endpoint) = (upstream.cluster, upstream.endpoint);
             let took = self.micros.saturating_sub(flight.began);
@@ -100,6 +106,11 @@ impl Engine {
         let kept = self.flights.get(id).and_then(|flight| flight.kept.as_ref());
         let whole = kept.is_some_and(|kept| kept.whole);
         let Some(mut flight) = self.forget_flight(id) else { return };
+        let how = match self.downs.get(flight.down) {
+            None => Ending::Abandoned,
+            Some(_) => Ending::Failed { fault, cut: flight.replying },
+        };
+        self.report_flight(&mut flight, how);
         let up_alone = flight.lease != Lease::Shared;
         if flight.mirror {
             // Nobody waits for it.
@@ -290,6 +301,7 @@ impl Engine {
             flights.into_iter().filter_map(|flight| self.forget_flight(flight)).collect();
         for mut flight in flights {
             self.counters.abandoned += 1;
+            self.report_flight(&mut flight, Ending::Abandoned);
             self.log_flight(&mut flight, How::Abandoned, 0);
             if flight.lease != Lease::Shared {
                 self.close_up(flight.up, Fault::UpstreamReset);

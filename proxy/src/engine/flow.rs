@@ -85,6 +85,7 @@ impl Engine {
             flight.deadline =
                 flight.deadline.max(self.now.saturating_add(flight.stream)).min(flight.limit);
             flight.total = flight.total.max(flight.deadline);
+            flight.track.request += piece.len() as u64;
             if let Some(line) = &mut flight.line {
                 line.bytes_in += piece.len() as u64;
             }
@@ -103,6 +104,11 @@ impl Engine {
         let high = self.snapshot.buffers.high;
         let Some(upstream) = self.ups.get_mut(to) else { return };
         upstream.last_active = self.now;
+        if matches!(upstream.mode, UpMode::Session(_))
+            && let Some(joined) = self.downs.get_mut(from).and_then(|down| down.joined.as_mut())
+        {
+            joined.track.request += piece.len() as u64;
+        }
         let mut rest = piece;
         if piece.len() >= DIRECT && !upstream.blocked && upstream.phase == UpPhase::Ready {
             match net.write(ConnId::Up(to), upstream.out.pending(), piece) {
@@ -150,6 +156,7 @@ impl Engine {
         let Some(flight) = self.flights.get_mut(flight_id) else { return };
         flight.deadline =
             flight.deadline.max(self.now.saturating_add(flight.timeout)).min(flight.limit);
+        flight.track.reply += piece.len() as u64;
         if let Some(line) = &mut flight.line {
             line.bytes_out += piece.len() as u64;
         }
@@ -174,13 +181,19 @@ impl Engine {
             line.bytes_out += piece.len() as u64;
         }
         let first = match lane {
-            None => true,
+            None => {
+                if let Some(joined) = &mut down.joined {
+                    joined.track.reply += piece.len() as u64;
+                }
+                true
+            }
             Some((lane, flight)) => down.lanes.is_empty() || lane_at(down, lane, flight) == Some(0),
         };
         let mut rest = piece;
         if first && piece.len() >= DIRECT && !down.blocked {
             match net.write(ConnId::Down(id), down.out.pending(), piece) {
                 Written::Bytes(count) => {
+                    down.measure_sent(count);
                     let waiting = down.out.len();
                     down.out.consume(count.min(waiting), &mut self.spares);
                     rest = piece.get(count.saturating_sub(waiting)..).unwrap_or_default();
@@ -326,6 +339,7 @@ impl Engine {
             let was_blocked = down.blocked;
             match net.write(ConnId::Down(id), down.out.pending(), &[]) {
                 Written::Bytes(count) => {
+                    down.measure_sent(count);
                     down.out.consume(count, &mut self.spares);
                     down.blocked = !down.out.is_empty();
                     if count > 0 {

@@ -201,6 +201,7 @@ impl Engine {
         view: &View<'_>,
     ) {
         let snapshot = self.config_of_down(id);
+        self.measure_denial(route.and_then(|(at, _)| snapshot.route_id(at)), why);
         if route.is_some_and(|(at, _)| snapshot.access.silent.get(at).copied().unwrap_or(false)) {
             return;
         }

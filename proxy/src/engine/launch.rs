@@ -10,6 +10,7 @@ use super::log::How;
 use super::patience;
 use super::pending::LOOK;
 use super::pool::Wanted;
+use super::report::Ending;
 use super::slab::Key;
 use super::state::{ConnId, Expected, Flight, FlightId, UpId};
 use crate::edit::changes;
@@ -87,6 +88,7 @@ impl Engine {
         let Some(flight) = self.flights.get_mut(id) else { return };
         if !flight.mirror && self.downs.get(flight.down).is_none() {
             if let Some(mut flight) = self.forget_flight(id) {
+                self.report_flight(&mut flight, Ending::Abandoned);
                 self.log_flight(&mut flight, How::Abandoned, 0);
             }
             self.counters.abandoned += 1;
@@ -238,6 +240,7 @@ impl Engine {
         out.extend_from_slice(body);
         upstream.last_active = self.now;
         flight.up = up;
+        flight.track.at = Some((upstream.cluster, upstream.endpoint));
         flight.began = self.micros;
         if let Some(line) = &mut flight.line {
             line.give(self.micros, upstream.cluster, upstream.endpoint);
@@ -272,6 +275,7 @@ impl Engine {
         kept.edits.extend_from_slice(&original.edits);
         kept.whole = true;
         let deadline = self.now.saturating_add(flight.timeout);
+        let (route, config) = (flight.route, self.config_of(flight.generation));
         let copy = Flight {
             down: Key::nobody(),
             up: Key::nobody(),
@@ -280,6 +284,7 @@ impl Engine {
             copy: Vec::new(),
             edits: Vec::new(),
             note: Vec::new(),
+            told: Vec::new(),
             started: self.now,
             began: self.micros,
             deadline,
@@ -300,6 +305,10 @@ impl Engine {
         let copy = self.flights.insert(copy);
         self.mirroring += 1;
         self.counters.mirrored += 1;
+        if let Some(to) = config.forward(route).and_then(|forward| forward.mirror.as_ref()) {
+            let cluster = to.target.cluster;
+            self.measure_cluster(cluster, |cluster| cluster.mirrored.add(1));
+        }
         self.launch(copy);
     }
 }

@@ -4,6 +4,7 @@ use polyport_codecs::{After, Answer, Fault, Head, Kind, ReplyTo};
 
 use super::Engine;
 use super::log::How;
+use super::report::Ending;
 use super::state::DownId;
 use crate::edit::Reply;
 
@@ -49,6 +50,7 @@ impl Engine {
     ) {
         self.counters.requests += 1;
         self.counters.faults += 1;
+        self.report_here(id, head, message, Ending::Failed { fault, cut: false });
         self.refuse(id, protocol, head, message, fault);
     }
 

@@ -33,6 +33,7 @@ mod leave;
 pub mod listing;
 mod local;
 mod log;
+mod measure;
 mod observe;
 mod overload;
 mod pace;
@@ -42,6 +43,7 @@ mod pending;
 mod pool;
 mod postpone;
 mod reload;
+pub mod report;
 mod retry;
 mod session;
 pub mod slab;
@@ -59,6 +61,7 @@ use polyport_codecs::{Fault, Kind, Metadata, View};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use crate::observe::metrics::series::Series;
 use crate::policy::retry::Purse;
 use crate::snapshot::Snapshot;
 pub use counters::Counters;
@@ -202,6 +205,8 @@ pub struct Engine {
     up_descriptors: usize,
     counters: Counters,
     tap: Option<Tap>,
+    /// What is counted for the outside, by whom and what it concerns.
+    series: Option<Box<Series>>,
 }
 
 impl Engine {
@@ -250,6 +255,7 @@ impl Engine {
             up_descriptors: 0,
             counters: Counters::default(),
             tap,
+            series: None,
             snapshot: Rc::new(snapshot),
             generation: 0,
             past: Vec::new(),

@@ -38,6 +38,7 @@ impl Engine {
     /// An endpoint has dealt with a request that was sent to it `took` µs ago.
     pub(super) fn observe(&mut self, cluster: usize, endpoint: usize, seen: Seen, took: u64) {
         self.pace(cluster, endpoint, seen, took);
+        self.measure_try(cluster, endpoint, seen, took);
         let Some(cluster) = self.snapshot.clusters.get(cluster) else { return };
         if let Some(outliers) = &cluster.outliers
             && let Some(fared) = seen.fared(took)

@@ -7,6 +7,7 @@ use polyport_codecs::{Metadata, Probe};
 
 use super::Engine;
 use super::state::{ConnId, DownId, UpId, UpPhase};
+use crate::observe::metrics::series::Open;
 use crate::overload::sources::Admission;
 use crate::snapshot::Facts;
 
@@ -83,6 +84,8 @@ pub struct Handed {
     pub peer: Rc<Peer>,
     /// What was read of it.
     pub bytes: Vec<u8>,
+    /// Counts it as open for as long as it is kept.
+    pub open: Option<Open>,
 }
 
 /// How an endpoint is to be reached.
@@ -123,12 +126,15 @@ impl Engine {
     /// leaves the engine.
     pub(super) fn hand_over(&mut self, id: DownId, protocol: usize, prefix: &[u8]) {
         let Some(down) = self.downs.remove(id) else { return };
+        let series = self.series.as_mut();
+        let open = series.and_then(|of| of.handed(&self.snapshot, down.listener, protocol));
         self.handed.push(Handed {
             conn: ConnId::Down(id),
             listener: down.listener,
             protocol,
             peer: down.peer,
             bytes: prefix.to_vec(),
+            open,
         });
         self.counters.accepted = self.counters.accepted.saturating_sub(1);
     }

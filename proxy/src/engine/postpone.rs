@@ -5,6 +5,7 @@ use polyport_codecs::{Body, Exchange, Head, Kind, Lease};
 
 use super::choose::Chosen;
 use super::dispatch::Passed;
+use super::report::Track;
 use super::state::{DownId, Flight};
 use super::{Engine, patience};
 
@@ -42,7 +43,7 @@ impl Engine {
         const NOWHERE: Passed = Passed::On { to: None, flight: None };
         let snapshot = self.config_of_down(id);
         let line = self.take_line(None);
-        let Chosen { lease, route, arm, timeout, edits, .. } = chosen;
+        let Chosen { lease, route, arm, timeout, edits, told, .. } = chosen;
         let (Some(down), Some(enabled)) =
             (self.downs.get_mut(id), snapshot.protocols.get(protocol))
         else {
@@ -67,6 +68,7 @@ impl Engine {
             down.latest_id = head.reply_to.id;
         }
         down.alone = false;
+        let (listener, track) = (down.listener, down.track);
         let plain_body = enabled.protocol.needs_plain_body(head.reply_to);
         let flight = self.flights.insert(Flight {
             lane: down.lanes_gone + down.lanes.len() as u64,
@@ -83,6 +85,9 @@ impl Engine {
             generation: down.generation,
             route,
             arm,
+            listener,
+            track: Track { request: head.len as u64, ..track },
+            told,
             line,
             ..Flight::begun(head, id, protocol, plain_body)
         });

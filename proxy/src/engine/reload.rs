@@ -28,6 +28,7 @@ impl Engine {
         let now = self.snapshot.clone();
         self.past.push((self.generation, had.clone()));
         self.generation = self.generation.wrapping_add(1);
+        self.measure_reload();
         for (at, cluster) in now.clusters.iter().enumerate() {
             if self.endpoints.len() <= at {
                 self.endpoints.push(Vec::new());

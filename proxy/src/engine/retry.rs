@@ -159,9 +159,11 @@ impl Engine {
             return false;
         }
         if self.purses.get_mut(target.cluster).is_none_or(|purse| !purse.spend()) {
+            self.measure_cluster(target.cluster, |cluster| cluster.unpaid.add(1));
             return false;
         }
         kept.tries += 1;
+        flight.track.retries += 1;
         kept.tried.push(endpoint);
         kept.due = due;
         kept.waiting = true;
@@ -172,6 +174,7 @@ impl Engine {
             line.retries += 1;
         }
         self.counters.retried += 1;
+        self.measure_cluster(target.cluster, |cluster| cluster.retries.add(1));
         self.detach(id);
         if whole && due <= self.now {
             self.launch(id);

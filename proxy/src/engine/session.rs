@@ -7,6 +7,7 @@ use polyport_codecs::{After, Body, Fault, Head, Hop, Kind, Outcome, Side, Step};
 
 use super::guard::{Denied, Stop};
 use super::log::How;
+use super::report::Ending;
 use super::state::{DownId, DownState, UpId, UpState, Upstream};
 use super::{Engine, Net, Tapped};
 use crate::edit::{changes, render};
@@ -78,6 +79,7 @@ impl Engine {
                 self.counters.refused += 1;
                 self.log_within(message.len() as u64, How::Reset);
                 self.spares.give(changed);
+                self.report_here(id, &head, message, Ending::Refused(None));
                 self.reset_down(id);
                 return Some(head.len);
             }
@@ -104,6 +106,8 @@ impl Engine {
                 dialogue.patience = u64::from(head.patience);
             }
         }
+        let ending = verdict.map_or_else(|fault| Ending::Refused(Some(fault)), |()| Ending::Passed);
+        self.report_here(id, &head, message, ending);
         match verdict {
             Ok(()) if changed.is_empty() => self.pass_up(id, up, message, net),
             Ok(()) => self.pass_up(id, up, &changed, net),
@@ -280,6 +284,7 @@ impl Engine {
                 }
                 let Step::Head(head) = self.step_up(id, rest)? else { return None };
                 let upstream = self.ups.get_mut(id)?;
+                let mut first = false;
                 match head.body {
                     Body::None => {}
                     Body::Length(left) => upstream.state = UpState::Body { left, to: None },
@@ -289,7 +294,8 @@ impl Engine {
                 if let Some(dialogue) =
                     self.downs.get_mut(down).and_then(|down| down.dialogue.as_mut())
                 {
-                    if head.kind == Kind::Response && !dialogue.begun {
+                    first = head.kind == Kind::Response && !dialogue.begun;
+                    if first {
                         dialogue.begun = true;
                         self.counters.answered += 1;
                     }
@@ -302,6 +308,14 @@ impl Engine {
                     }
                     dialogue.over |=
                         head.last || (head.kind == Kind::Response && head.outcome != Outcome::Ok);
+                }
+                if first {
+                    let (outcome, status) = (head.outcome, head.status);
+                    let how = match outcome {
+                        Outcome::Ok => Ending::Opened,
+                        _ => Ending::Replied { outcome, status },
+                    };
+                    self.report_opening(down, how);
                 }
                 self.pass_down(down, id, None, rest.get(..head.len).unwrap_or_default(), net);
                 if let Some(outcome) = refused {
@@ -336,15 +350,20 @@ impl Engine {
             self.counters.abandoned += u64::from(!dialogue.begun);
             return;
         }
+        let mut unanswered = None;
         let out = down.out.tail(&mut self.spares);
         out.extend_from_slice(&dialogue.waiting);
         if dialogue.begun {
             enabled.protocol.farewell(dialogue.opened, fault, out);
         } else {
             self.counters.faults += 1;
+            unanswered = Some(Ending::Failed { fault, cut: false });
             enabled.protocol.local_reply(dialogue.opened, b"", fault, fault.as_str(), out);
         }
         self.mark_down(id);
+        if let Some(how) = unanswered {
+            self.report_opening(id, how);
+        }
     }
 
     /// Ends a session from our side.

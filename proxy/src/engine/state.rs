@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use polyport_codecs::{Decoder, Head, Kind, Lease, Metadata, Outcome, ReplyTo};
 
@@ -14,8 +15,10 @@ use super::pace::Pace;
 use super::patience::SessionTimes;
 use super::peer::Peer;
 use super::pending::Waiting;
+use super::report::{Joined, Track};
 use super::slab::Key;
 use crate::observe::access_log::Line;
+use crate::observe::metrics::series::Port;
 
 /// Names a downstream connection.
 pub type DownId = Key<Box<Downstream>>;
@@ -134,6 +137,10 @@ pub struct Downstream {
     /// The route, by position, that lets all messages of this connection in, as far as
     /// its `only` goes.
     pub let_in: Option<usize>,
+    /// The same message, for those who are told how it ends.
+    pub track: Track,
+    /// The session that it is in, for them too.
+    pub joined: Option<Box<Joined>>,
     /// What was decided of that message.
     pub fate: Option<Fate>,
     /// How fast it is read.
@@ -180,6 +187,10 @@ pub struct Downstream {
     pub line: Option<Box<Line>>,
     /// A session whose messages are looked at.
     pub dialogue: Option<Box<Dialogue>>,
+    /// Its bytes are carried as they are, whatever they say.
+    pub opaque: bool,
+    /// Where its bytes are counted.
+    pub port: Option<Arc<Port>>,
     /// It is one of many streams on a connection, and may be silent for long.
     pub stream: bool,
     /// Upstreams not read because this client does not read what they sent.
@@ -384,6 +395,12 @@ pub struct Flight {
     pub kept: Option<Box<Kept>>,
     /// It is a copy: nobody gets its reply.
     pub mirror: bool,
+    /// Where its client connected: index into the snapshot's listeners.
+    pub listener: usize,
+    /// For those who are told how it ends.
+    pub track: Track,
+    /// What they want to know of its metadata then.
+    pub told: Vec<u8>,
     /// What is remembered of it for its line in access logs.
     pub line: Option<Box<Line>>,
 }
@@ -422,6 +439,9 @@ impl Flight {
             arm: 0,
             kept: None,
             mirror: false,
+            listener: 0,
+            track: Track::since(0),
+            told: Vec::new(),
             line: None,
         }
     }

@@ -7,6 +7,7 @@ use super::log::How;
 use super::observe::Seen;
 use super::patience::times_of;
 use super::pool::Party;
+use super::report::Ending;
 use super::state::{ConnId, DownState, Expected, FlightId, Lane, UpId, UpMode, UpPhase, UpState};
 use super::{Action, Engine, Net};
 use crate::edit::changes;
@@ -258,6 +259,7 @@ impl Engine {
         let mut replying_whole = false;
         if !interim {
             flight.outcome = Some(head.outcome);
+            flight.track.status = head.status;
             flight.upstream_last |= head.last;
             flight.last |= flight.plain_body && head.body == Body::Steps;
             // A body that ends with the connection ends the downstream's too.
@@ -289,6 +291,7 @@ impl Engine {
             plain_body: flight.plain_body,
             timeout: None,
         };
+        flight.track.reply += message.len() as u64;
         let (down_id, lane, route) = (flight.down, flight.lane, flight.route);
         let generation = flight.generation;
         // An interim reply leaves them for the final one.
@@ -353,8 +356,12 @@ impl Engine {
             // Nobody is there to join.
         } else if self.downs.get(flight.down).is_some() {
             self.counters.answered += 1;
+            let told = flight.told.clone();
+            self.report_flight(&mut flight, Ending::Opened);
+            self.joined(flight.down, up, flight.track, told, true);
         } else {
             self.counters.abandoned += 1;
+            self.report_flight(&mut flight, Ending::Abandoned);
         }
         if let Some(upstream) = self.ups.get_mut(up) {
             upstream.mode = UpMode::Session(flight.down);
@@ -419,7 +426,8 @@ impl Engine {
         let until = self.now + cluster.connect_timeout.as_millis() as u64;
         let before = upstream.pending();
         upstream.phase = UpPhase::Connecting(until);
-        let (cluster_at, after) = (upstream.cluster, upstream.pending());
+        let (cluster_at, endpoint_at, after) =
+            (upstream.cluster, upstream.endpoint, upstream.pending());
         (upstream.eof, upstream.blocked, upstream.used, upstream.probed) = (false, false, false, 0);
         (upstream.state, upstream.need) = (UpState::Idle, 0);
         upstream.input.clear();
@@ -446,6 +454,7 @@ impl Engine {
             upstream.preamble_left = state.profile.replies;
         }
         self.counters.connects += 1;
+        self.measure_endpoint(cluster_at, endpoint_at, |endpoint| endpoint.connections[0].add(1));
         self.shift_pending(cluster_at, before, after);
         self.actions.push(Action::Close(ConnId::Up(id)));
         self.actions.push(Action::Connect(id, endpoint.address));
@@ -465,6 +474,7 @@ impl Engine {
                 self.endpoints.get_mut(upstream.cluster).and_then(|s| s.get_mut(upstream.endpoint))
         {
             state.sessions = state.sessions.saturating_sub(1);
+            self.measure_endpoint(upstream.cluster, upstream.endpoint, |of| of.sessions.sub(1));
         }
         self.drop_profile(upstream.profile, Party::Upstream);
         let waiting = upstream.out.len();
@@ -482,6 +492,7 @@ impl Engine {
                 };
                 self.log_session(down, how);
                 self.take_leave(down, &upstream, fault);
+                self.report_over(down, Ending::Abandoned);
                 if let Some(joined) = self.downs.get_mut(down)
                     && matches!(joined.state, DownState::Session(_))
                 {
@@ -522,9 +533,10 @@ impl Engine {
         };
         for flight in lost {
             // One that was tried twice here is lost once.
-            if self.flights.get(flight).is_none_or(|flight| flight.up != id) {
+            let Some(state) = self.flights.get_mut(flight).filter(|flight| flight.up == id) else {
                 continue;
-            }
+            };
+            state.track.at = Some((upstream.cluster, upstream.endpoint));
             if fault != Fault::ConnectFailed
                 && let Some(lost) = self.flights.get(flight)
                 && self.downs.get(lost.down).is_some()

@@ -41,6 +41,7 @@ use crate::control::Control;
 use crate::engine::{Counters, Tap};
 use crate::guard::Audit;
 use crate::health::watch::Watch;
+use crate::observe::metrics::Metrics;
 use crate::observe::output::{Outputs, Target};
 use crate::overload::{Overload, memory};
 use crate::privileges::{self, PrivilegeError};
@@ -145,6 +146,7 @@ pub struct Proxy {
     outputs: Arc<Outputs>,
     control: Control,
     began: tokio::time::Instant,
+    metrics: Arc<Metrics>,
     overload: Arc<Overload>,
     /// Looks at the memory for as long as the proxy is there.
     _memory: memory::Watch,
@@ -214,6 +216,7 @@ impl Proxy {
             outputs,
             control,
             began,
+            metrics: Metrics::new(snapshot.metrics.clone()),
             _memory: memory::Watch::start(overload.clone())?,
             overload,
         };
@@ -221,7 +224,7 @@ impl Proxy {
             let board = Arc::new(Board::default());
             proxy.boards.push(board.clone());
             let (snapshot, stop, tap) = (snapshot.clone(), proxy.stop.clone(), tap.clone());
-            let sink = sink.clone();
+            let (sink, metrics) = (sink.clone(), proxy.metrics.clone());
             let overload = proxy.overload.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let seed = rand::RngCore::next_u64(
@@ -238,6 +241,7 @@ impl Proxy {
                                 snapshot, own, seed, tap, board, commands, stop, began, overload,
                             ) {
                                 Ok(mut worker) => {
+                                    worker.measure(metrics);
                                     if let Some(sink) = sink {
                                         worker.audit_to(sink);
                                     }
@@ -277,6 +281,11 @@ impl Proxy {
     /// How near the process is to what it may use.
     pub fn overload(&self) -> &Overload {
         &self.overload
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// The engines' clock: ms since it started.

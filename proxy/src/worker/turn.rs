@@ -35,6 +35,7 @@ use crate::audit::Sink;
 use crate::control::upgrade::Moved;
 use crate::engine::state::{ConnId, UpId};
 use crate::engine::{Action, Engine, Peer, Tap, Way};
+use crate::observe::metrics::Metrics;
 use crate::overload::Overload;
 use crate::overload::sources::Admission;
 use crate::snapshot::{Endpoint, ProxyHeader, Snapshot};
@@ -227,6 +228,11 @@ impl Worker {
         }
     }
 
+    /// What it does is counted there.
+    pub(super) fn measure(&mut self, metrics: Arc<Metrics>) {
+        self.engine.measure(metrics);
+    }
+
     /// Tells it which worker it is.
     pub(super) fn number(&mut self, at: usize) {
         self.engine.set_worker(u16::try_from(at).unwrap_or(u16::MAX));
@@ -417,7 +423,11 @@ impl Worker {
                 peer: handed.peer,
             };
             let wire = Rewound::new(handed.bytes, wire);
-            tokio::task::spawn_local(server::serve(wire, from, self.streams.clone()));
+            let (open, serving) = (handed.open, server::serve(wire, from, self.streams.clone()));
+            tokio::task::spawn_local(async move {
+                let _open = open;
+                serving.await;
+            });
         }
     }
 

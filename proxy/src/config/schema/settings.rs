@@ -57,6 +57,7 @@ pub static ROOT: Table = Table::new(
             "What gives way before descriptors or memory run out.",
         ),
         Key::new("reload", Shape::Table(&RELOAD), "When the config is read again."),
+        Key::new("metrics", Shape::Table(&METRICS), "How the figures for Prometheus are told."),
         Key::new(
             "access",
             Shape::Table(&ACCESS),
@@ -306,6 +307,29 @@ static OVERLOAD: Table = Table::new(
             "trusted",
             Shape::Array(&Shape::Text, 0, 0),
             "Addresses and networks that may have any number.",
+        ),
+    ],
+);
+
+static METRICS: Table = Table::new(
+    "[metrics]",
+    "METRICS in settings.rs",
+    "How the figures for Prometheus are told.",
+    &[
+        Key::new(
+            "buckets",
+            Shape::Array(&Shape::Number(0.000_001, 86_400.0), 1, 50),
+            "Upper bounds of the histograms' buckets in seconds, rising.",
+        ),
+        Key::new(
+            "exemplars",
+            Shape::Text,
+            "A metadata key: buckets show its value for one of the requests that they count.",
+        ),
+        Key::new(
+            "series",
+            Shape::Whole(100, 10_000_000),
+            "About so many time series may be about routes, and as many about clusters and endpoints.",
         ),
     ],
 );

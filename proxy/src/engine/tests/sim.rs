@@ -16,6 +16,7 @@ use crate::breaker::{Bounds, Breaker};
 use crate::engine::state::{ConnId, UpId};
 use crate::engine::{Action, Engine, Net, Peer, Written};
 use crate::health::Health;
+use crate::observe::metrics::Metrics;
 use crate::policy::mirror::Mirror;
 use crate::policy::retry::Retry;
 use crate::snapshot::*;
@@ -247,6 +248,7 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
         buffers: Buffers { high: 512, out_of_turn: 1024, in_flight: 8, connections: 1000 },
         admin: None,
         access: Default::default(),
+        metrics: Default::default(),
         text: "".into(),
         overload: Default::default(),
         identity: Default::default(),
@@ -254,7 +256,7 @@ pub(super) fn snapshot(protocol: &'static Toy, plan: Plan) -> Snapshot {
         outline: Default::default(),
         watch_config: false,
         route_ids: vec![0],
-        known_routes: Default::default(),
+        known_routes: Arc::new(RouteNames::carried(None, ["all"].into_iter())),
         protocols: vec![Enabled { protocol, codec: codec.clone(), framing: codec, affinity: None }],
     }
 }
@@ -288,6 +290,8 @@ pub(super) fn simulate_with(
     let lines = log::of_all(&mut snapshot, seed);
     let snapshot = Arc::new(snapshot);
     let mut engine = Engine::new(snapshot.clone(), seed, None);
+    let metrics = Metrics::new(snapshot.metrics.clone());
+    engine.measure(metrics.clone());
     let mut world = World { clients: Vec::new(), servers: BTreeMap::new() };
     let mut report = Report::default();
     let in_order = protocol.exchange() != polyport_codecs::Exchange::Correlated;
@@ -336,9 +340,32 @@ pub(super) fn simulate_with(
     }
     report.retried = engine.counters().retried;
     report.mirrored = engine.counters().mirrored;
+    all_is_measured(&engine, &metrics, seed);
     log::check(&mut engine, lines, seed);
-    nothing_is_left(engine, &snapshot, &mut world, now + 10_000_000);
+    nothing_is_left(engine, &snapshot, &mut world, now + 10_000_000, &metrics);
     report
+}
+
+/// Every request has ended in one series of its listener and in one of its route, and
+/// histograms hold what they should.
+fn all_is_measured(engine: &Engine, metrics: &Metrics, seed: u64) {
+    let counters = engine.counters();
+    let ended = metrics.ended();
+    let had = |class: &str| ended.listeners.get(class).copied().unwrap_or_default();
+    let all: u64 = ended.listeners.values().sum();
+    assert_eq!(all, counters.requests + counters.local, "seed {seed}: {ended:?}");
+    assert_eq!(had("fault") + had("reset"), counters.faults, "seed {seed}: {ended:?}");
+    assert_eq!(had("abandoned"), counters.abandoned, "seed {seed}: {ended:?}");
+    assert_eq!(had("one-way"), counters.oneways, "seed {seed}: {ended:?}");
+    let replied = ["ok", "app-error", "server-error", "unavailable", "overloaded", "timeout"];
+    let replied: u64 = replied.iter().map(|class| had(class)).sum();
+    assert_eq!(replied + had("session"), counters.answered, "seed {seed}: {ended:?}");
+    // All of them were routed, but for those that came too late for it.
+    assert!(ended.routes.values().sum::<u64>() <= all, "seed {seed}: {ended:?}");
+    assert_eq!(ended.routes.get("ok"), ended.listeners.get("ok"), "seed {seed}: {ended:?}");
+    assert_eq!(ended.retried, counters.retried, "seed {seed}");
+    assert_eq!(ended.mirrored, counters.mirrored, "seed {seed}");
+    assert_eq!(ended.connects, counters.connects, "seed {seed}");
 }
 
 /// Writes what is to be written and does what the engine asks, until it asks no more.
@@ -400,7 +427,13 @@ fn new_client(
 
 /// When all clients are gone and all deadlines past, nothing is counted that is not there;
 /// and when the engine is gone, nothing at all.
-fn nothing_is_left(mut engine: Engine, snapshot: &Snapshot, world: &mut World, now: u64) {
+fn nothing_is_left(
+    mut engine: Engine,
+    snapshot: &Snapshot,
+    world: &mut World,
+    now: u64,
+    metrics: &Metrics,
+) {
     for client in &world.clients {
         engine.broken(client.conn);
     }
@@ -410,6 +443,7 @@ fn nothing_is_left(mut engine: Engine, snapshot: &Snapshot, world: &mut World, n
         engine.flush(world);
     }
     assert_eq!((engine.in_flight(), engine.pending(), engine.downstreams()), (0, 0, 0));
+    assert_eq!(metrics.now_open(), [0, 0, 0, engine.upstreams() as u64, 0, 0]);
     let Some(breaker) = &snapshot.clusters[0].breaker else { return };
     let counts = || {
         let each = breaker.endpoints.iter();
