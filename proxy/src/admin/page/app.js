@@ -482,6 +482,12 @@ async function change(work, done) {
 const SECTIONS = { overview: async () => overview(), routes, clusters, connections, tap: null, explain: null, config };
 let current = "overview";
 
+// Where the tabs are wider than the screen, the open one is to be seen.
+function toTab() {
+  const [nav, tab] = [document.querySelector("nav"), $(`tab-${current}`)];
+  nav.scrollLeft = tab.offsetLeft - nav.offsetLeft - (nav.clientWidth - tab.clientWidth) / 2;
+}
+
 function open(name, focus) {
   if (!(name in SECTIONS)) name = "overview";
   current = name;
@@ -492,8 +498,10 @@ function open(name, focus) {
     $(other).hidden = other !== name;
   }
   if (focus) $(`tab-${name}`).focus();
-  $(`tab-${name}`).scrollIntoView({ block: "nearest", inline: "center" });
-  if (location.hash !== `#${name}`) history.replaceState(null, "", `#${name}`);
+  toTab();
+  scrollTo(0, 0);
+  // Not a section's id, to which a browser would scroll.
+  if (location.hash !== `#/${name}`) history.replaceState(null, "", `#/${name}`);
   draw();
 }
 
@@ -590,10 +598,10 @@ function begin() {
   });
   $("log-level").addEventListener("change", () => change(() => post("/api/log-level", "PUT", { level: $("log-level").value }), (answer) => `the log now says: ${answer.level}`));
   $("reload").addEventListener("click", () => change(() => post("/api/reload"), (answer) => { known.config = null; turn = 0; return ["reloaded", ...answer.changes.lines, ...answer.changes.later].join("\n"); }));
-  window.addEventListener("hashchange", () => open(location.hash.slice(1)));
-  window.addEventListener("resize", () => { draw(); $(`tab-${current}`).scrollIntoView({ block: "nearest", inline: "center" }); });
+  window.addEventListener("hashchange", () => open(location.hash.slice(2)));
+  window.addEventListener("resize", () => { draw(); toTab(); });
   document.addEventListener("visibilitychange", poll);
-  open(location.hash.slice(1) || "overview");
+  open(location.hash.slice(2) || "overview");
   poll();
   setInterval(poll, POLL);
 }

@@ -18,12 +18,12 @@ pub(super) static CLUSTER: Table = Table::new(
         Key::new(
             "endpoints",
             Shape::Array(&Shape::Either(&[Shape::Text, Shape::Table(&ENDPOINT)]), 1, 0),
-            "Its servers: \"host:port\", or a table. This or discover.",
+            "Its servers: \"host:port\", or a table. These or discover must be given.",
         ),
         Key::new(
             "discover",
             Shape::Table(&DISCOVER),
-            "Where its servers are found while the proxy runs, instead of endpoints.",
+            "Where its servers are found while the proxy runs.",
         ),
         Key::new(
             "balance",
@@ -141,20 +141,24 @@ static ENDPOINT: Table = Table::new(
 static DISCOVER: Table = Table::new(
     "discover",
     "DISCOVER in clusters.rs",
-    "Endpoints that come and go while the proxy runs; one of dns, srv and file.",
+    "Endpoints that come and go while the proxy runs, from one of dns, srv and file.",
     &[
         Key::new("dns", Shape::Text, "\"host:port\": all addresses of a name."),
         Key::new("srv", Shape::Text, "\"_service._tcp.name\": SRV records."),
-        Key::new("file", Shape::Text, "A file with endpoints, TOML or JSON, that is watched."),
+        Key::new(
+            "file",
+            Shape::Text,
+            "A file, TOML or JSON, with endpoints as a cluster has them.",
+        ),
         Key::new(
             "every",
             Shape::Duration,
-            "The least pause between two questions, or two looks at a file. Default \"5s\", of a file \"500ms\".",
+            "The least pause between two questions or looks, 100ms to 5m. Without it: 5s, for a file 500ms.",
         ),
         Key::new(
             "resolver",
             Shape::Array(&Shape::Text, 1, 0),
-            "DNS servers to ask, as IP addresses with ports. Without it: the system's.",
+            "DNS servers to ask, with their ports. Without it: the system's.",
         ),
         Key::new(
             "empty",
@@ -162,12 +166,10 @@ static DISCOVER: Table = Table::new(
             "What an answer without any endpoint means: the last ones stay, or there are none.",
         )
         .default("\"keep\""),
-        Key::new("weight", Shape::Whole(1, 10_000), "Of each, where the source does not say.")
-            .default("1"),
-        Key::new("labels", Shape::Labels, "Of all; the source's own come first."),
-        Key::new("zone", Shape::Text, "Of each, where the source does not say."),
-        Key::new("priority", Shape::Whole(0, 255), "Of each, where the source does not say.")
-            .default("0"),
+        Key::new("weight", Shape::Whole(1, 10_000), "Of all endpoints.").default("1"),
+        Key::new("labels", Shape::Labels, "Of all endpoints."),
+        Key::new("zone", Shape::Text, "Of all endpoints."),
+        Key::new("priority", Shape::Whole(0, 255), "Of all endpoints.").default("0"),
     ],
 );
 

@@ -21,7 +21,7 @@ const WITH: &[(&str, &str, &str, &[&str])] = &[
     ("tls of a listener", "client-ca", "\"ca.crt\"", &[]),
     ("[[cluster]]", "name", "\"a\"", &[]),
     ("[[cluster]]", "endpoints", "[\"127.0.0.1:1\"]", &["discover"]),
-    ("discover", "dns", "\"a.test:1\"", &["srv", "file"]),
+    ("discover", "dns", "\"a:1\"", &["srv", "file"]),
     ("an endpoint", "address", "\"127.0.0.1:1\"", &[]),
     ("balance", "hash", "\"key\"", &["maglev"]),
     ("health", "every", "\"60s\"", &[]),

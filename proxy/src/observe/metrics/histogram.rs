@@ -22,6 +22,9 @@ pub struct Exemplar {
     pub at: SystemTime,
 }
 
+/// An exemplar, and when it was taken, ms.
+type Shown = (u64, Exemplar);
+
 /// A histogram that one thread writes and others read.
 #[derive(Debug)]
 pub struct Histogram {
@@ -31,7 +34,7 @@ pub struct Histogram {
     counts: Box<[Cell]>,
     /// µs.
     sum: Cell,
-    exemplars: Mutex<Box<[Option<(u64, Exemplar)>]>>,
+    exemplars: Mutex<Box<[Option<Shown>]>>,
 }
 
 /// A histogram's figures, or several ones' together.
