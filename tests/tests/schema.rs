@@ -133,7 +133,7 @@ const WRONG: &[(&str, &str)] = &[
         "route/0/response",
     ),
     ("[listener.tls]", "listener"),
-    ("[admin]", "admin"),
+    ("[admin]\nwrite = 1", "admin/write"),
     ("[limits]\nhead = \"many\"", "limits/head"),
     ("[limits]\nhead = 0", "limits/head"),
     ("[defaults]\ndeadlines = \"yes\"", "defaults/deadlines"),
