@@ -359,9 +359,7 @@ fn a_client_keeps_what_it_set_up_and_what_it_began() {
     assert_eq!(waiter.until("pushed\r\n"), "*2\r\n$4\r\nlist\r\n$6\r\npushed\r\n");
     // All of them are with the new one by now, and go on.
     edge.wait_for_the_old();
-    for (_, raw) in
-        [&mut selected, &mut half, &mut mute, &mut buyer, &mut waiter].into_iter().enumerate()
-    {
+    for raw in [&mut selected, &mut half, &mut mute, &mut buyer, &mut waiter] {
         ask(raw, &["PING"], "+PONG\r\n");
     }
 }

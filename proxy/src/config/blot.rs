@@ -14,6 +14,9 @@ const TELLING: [&str; 9] = [
     "api-key",
 ];
 
+/// Keys whose values are names of keys: there is no secret in a name.
+const NAMING: [&str; 2] = ["reveal", "keys"];
+
 /// Shorter values would be found in every other word.
 const SHORT: usize = 3;
 
@@ -21,7 +24,8 @@ const SHORT: usize = 3;
 /// that they may be secret. Keys stay, quoted ones too.
 pub(crate) fn blot(line: &str) -> (String, Vec<String>) {
     let lower = line.to_lowercase().replace('_', "-");
-    if !TELLING.iter().any(|word| lower.contains(word)) {
+    let key = lower.split('=').next().unwrap_or_default().trim();
+    if NAMING.contains(&key) || !TELLING.iter().any(|word| lower.contains(word)) {
         return (line.to_owned(), Vec::new());
     }
     let (mut shown, mut secrets) = (String::with_capacity(line.len()), Vec::new());
@@ -94,6 +98,7 @@ mod tests {
             ),
             ("token = \"never ends", "token = \"**********"),
             ("path = \"/a\"", "path = \"/a\""),
+            ("reveal = [\"header.cookie\"]", "reveal = [\"header.cookie\"]"),
         ];
         for (line, due) in cases {
             let (shown, _) = blot(line);
