@@ -9,7 +9,7 @@ use polyport_tests::everyone::{Clients, edge, plain, secure};
 use polyport_tests::peers::{curl, redis_cli};
 use polyport_tests::process::run;
 use polyport_tests::proxy::binary;
-use polyport_tests::{Config, Nginx, PATIENCE, Proxy, Raw, RedisServer, direct, ports};
+use polyport_tests::{Config, Haproxy, Nginx, PATIENCE, Proxy, Raw, RedisServer, direct, ports};
 
 /// Waits for something; panics where it does not come.
 fn until(what: &str, proxy: &mut Proxy, ready: impl Fn() -> bool) {
@@ -265,5 +265,56 @@ fn ten_reloads_a_second_cost_nobody_a_request() {
     println!("{round} reloads asked for, {done} done");
     assert!(done * 4 > round, "{done} reloads of {round}:\n{log}");
     assert!(!log.contains("the config in use stays"), "{log}");
+    assert!(counts.values().all(|count| *count > 0), "somebody heard nothing: {counts:?}");
+}
+
+/// Each server is there twice, once behind HAProxy; one of the two is always out.
+#[test]
+fn endpoints_drained_in_turn_cost_nobody_a_request() {
+    if direct() {
+        return;
+    }
+    let (seconds, admin) = (15, ports::free());
+    let more = format!("[admin]\naddress = \"{admin}\"\nwrite = true\n");
+    let mut edge = edge(&more);
+    let file = edge.proxy.config();
+    let first = text(&file);
+    let (mut relays, mut places, mut name) = (Vec::new(), Vec::new(), String::new());
+    let mut lines = Vec::new();
+    for line in first.lines() {
+        if let Some(value) = line.strip_prefix("name = ") {
+            name = value.trim_matches('"').to_owned();
+        }
+        let Some(address) = line.strip_prefix("endpoints = [\"") else {
+            lines.push(line.to_owned());
+            continue;
+        };
+        let address: SocketAddr = address.trim_end_matches("\"]").parse().expect("an address");
+        let relay = Haproxy::before(address, "", "");
+        lines.push(format!("endpoints = [\"{address}\", \"{}\"]", relay.address));
+        places.push((name.clone(), [address, relay.address]));
+        relays.push(relay);
+    }
+    reload(&mut edge.proxy, &file, &(lines.join("\n") + "\n"));
+    let mut clients = Clients::until(Duration::from_secs(seconds));
+    plain(&mut clients, edge.address, &seconds.to_string());
+    let mut round = 0;
+    while Instant::now() < clients.end() {
+        for (cluster, pair) in &places {
+            let (out, back) = (pair[round % 2], pair[(round + 1) % 2]);
+            for (verb, endpoint) in [("undrain", back), ("drain", out)] {
+                let cluster = cluster.replace('/', "%2F");
+                let url =
+                    format!("http://{admin}/api/clusters/{cluster}/endpoints/{endpoint}/{verb}");
+                curl(&["-f", "-X", "POST", "-H", "x-polyport: 1", &url]);
+            }
+        }
+        round += 1;
+        sleep(Duration::from_millis(200));
+    }
+    let counts = clients.finish();
+    edge.proxy.assert_alive();
+    println!("each of {} clusters drained {round} times", places.len());
+    assert!(round > 5 && places.len() > 8, "{round} rounds of {}", places.len());
     assert!(counts.values().all(|count| *count > 0), "somebody heard nothing: {counts:?}");
 }
