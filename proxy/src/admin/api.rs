@@ -215,7 +215,6 @@ async fn figures(State(admin): Asked) -> Answer {
         "protocols": figures.protocols,
         "routes": figures.routes,
         "bounds_us": figures.bounds_us,
-        "partial": figures.partial,
     }))
 }
 
@@ -375,7 +374,7 @@ async fn routes_list(State(admin): Asked) -> Answer {
             })
         })
         .collect();
-    answer(&json!({ "routes": all, "bounds_us": figures.bounds_us, "partial": figures.partial }))
+    answer(&json!({ "routes": all, "bounds_us": figures.bounds_us }))
 }
 
 type Params = Query<Vec<(String, String)>>;

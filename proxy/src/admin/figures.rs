@@ -2,12 +2,13 @@
 //! takes differences.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::engine::Tapped;
+use crate::observe::metrics::Metrics;
+use crate::observe::metrics::histogram::Taken;
+use crate::observe::metrics::series::{CLASSES, Requests};
 
 /// Figures of everything that has a name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -19,8 +20,6 @@ pub struct Figures {
     /// Upper bounds of all latency histograms' buckets, µs; one more bucket is for what is
     /// above. Empty: latencies are not known.
     pub bounds_us: Vec<u64>,
-    /// They are counted only while somebody asks for them.
-    pub partial: bool,
 }
 
 /// Figures under one name.
@@ -36,63 +35,53 @@ pub struct Series {
     pub latency: Vec<u64>,
 }
 
-/// Counts messages by protocol and route for as long as somebody asks: a stand-in for
-/// series that the workers keep.
-#[derive(Default)]
-pub(super) struct Meter {
-    /// Counts until then, ms of the engines' clock; 0: it does not. What a message pays for.
-    until: AtomicU64,
-    counts: Mutex<Counts>,
+/// Classes of requests that went wrong, by their places in [`CLASSES`].
+fn is_bad(class: usize) -> bool {
+    let bad = ["server-error", "unavailable", "overloaded", "timeout", "fault"];
+    CLASSES.get(class).is_some_and(|class| bad.contains(class))
 }
 
-#[derive(Default)]
-struct Counts {
-    protocols: BTreeMap<&'static str, (u64, u64)>,
-    routes: BTreeMap<String, (u64, u64)>,
-}
-
-/// How long it goes on counting after it was last asked, ms.
-const LASTS: u64 = 10_000;
-
-impl Meter {
-    /// A message was routed.
-    pub(super) fn see(&self, tapped: &Tapped<'_>) {
-        if self.until.load(Ordering::Relaxed) == 0 {
-            return;
-        }
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let bad = u64::from(tapped.fault.is_some());
-        let add = |count: &mut (u64, u64)| *count = (count.0 + 1, count.1 + bad);
-        add(counts.protocols.entry(tapped.protocol).or_default());
-        let route = tapped.route.unwrap_or_default();
-        match counts.routes.get_mut(route) {
-            Some(count) => add(count),
-            None => add(counts.routes.entry(route.to_owned()).or_default()),
+impl Series {
+    fn add(&mut self, requests: &Requests) {
+        for (class, count) in requests.classes.iter().enumerate() {
+            let count = count.get();
+            self.requests += count;
+            self.errors += if is_bad(class) { count } else { 0 };
         }
     }
+}
 
-    /// What was counted; goes on for ten seconds.
-    pub(super) fn figures(&self, now: u64) -> Figures {
-        self.until.store(now + LASTS, Ordering::Relaxed);
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let series = |(name, (requests, errors)): (&str, &(u64, u64))| Series {
-            name: name.to_owned(),
-            requests: *requests,
-            errors: *errors,
-            latency: Vec::new(),
+impl Figures {
+    /// What all workers have counted.
+    pub(super) fn of(metrics: &Metrics) -> Self {
+        let mut protocols: BTreeMap<Arc<str>, Series> = BTreeMap::new();
+        let mut routes: BTreeMap<Arc<str>, (Series, Taken)> = BTreeMap::new();
+        metrics.each(|tables| {
+            for ((_, protocol), port) in &tables.ports {
+                let series = protocols.entry(protocol.clone()).or_default();
+                series.add(&port.requests);
+                // Messages within sessions.
+                let [passed, refused] = port.messages.each_ref().map(|count| count.get());
+                series.requests += passed + refused;
+                series.errors += refused;
+            }
+            for (route, counted) in &tables.routes {
+                let (series, took) = routes.entry(route.clone()).or_default();
+                series.add(&counted.requests);
+                took.add(&counted.took);
+            }
+        });
+        let named =
+            |(name, series): (Arc<str>, Series)| Series { name: name.to_string(), ..series };
+        let timed = |(name, (series, took)): (Arc<str>, (Series, Taken))| {
+            named((name, Series { latency: took.counts, ..series }))
         };
-        Figures {
-            protocols: counts.protocols.iter().map(|(name, count)| series((name, count))).collect(),
-            routes: counts.routes.iter().map(|(name, count)| series((name, count))).collect(),
-            bounds_us: Vec::new(),
-            partial: true,
-        }
-    }
-
-    /// Stops where nobody has asked for a while.
-    pub(super) fn rest(&self, now: u64) {
-        if self.until.load(Ordering::Relaxed) < now {
-            self.until.store(0, Ordering::Relaxed);
+        // One that nobody has spoken yet was perhaps only asked for.
+        let spoken = |series: &Series| series.requests > 0;
+        Self {
+            protocols: protocols.into_iter().map(named).filter(spoken).collect(),
+            routes: routes.into_iter().map(timed).collect(),
+            bounds_us: metrics.bounds().to_vec(),
         }
     }
 }

@@ -70,7 +70,7 @@ impl Operator {
 
     /// Figures by protocol and route.
     pub fn figures(&self) -> Figures {
-        self.hub.meter().figures(self.observer.now())
+        Figures::of(&self.metrics)
     }
 
     /// All metrics, for Prometheus.

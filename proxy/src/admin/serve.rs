@@ -182,13 +182,7 @@ pub async fn serve(sockets: Sockets, admin: Arc<Admin>) {
         let router = router(admin.clone(), Via::Unix);
         accept(&permits, router, async || Ok(listener.accept().await?.0)).await;
     };
-    let rest = async {
-        loop {
-            tokio::time::sleep(PATIENCE).await;
-            admin.operator.hub().meter().rest(admin.operator.observer().now());
-        }
-    };
-    tokio::join!(tcp, unix, rest);
+    tokio::join!(tcp, unix);
     drop(file);
 }
 

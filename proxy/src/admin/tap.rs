@@ -115,7 +115,6 @@ pub struct Hub {
     /// How many look; what every message pays for.
     watched: AtomicUsize,
     watchers: RwLock<Vec<Arc<Watcher>>>,
-    meter: super::figures::Meter,
 }
 
 impl Hub {
@@ -127,17 +126,11 @@ impl Hub {
 
     /// A message was routed.
     pub fn see(&self, tapped: &Tapped<'_>) {
-        self.meter.see(tapped);
         if self.watched.load(Ordering::Relaxed) == 0 {
             return;
         }
         let watchers = self.watchers.read().unwrap_or_else(PoisonError::into_inner);
         watchers.iter().for_each(|watcher| watcher.see(tapped));
-    }
-
-    /// What the messages were, while somebody asks.
-    pub(super) fn meter(&self) -> &super::figures::Meter {
-        &self.meter
     }
 
     /// Begins to watch; `None` where too many do already.

@@ -123,6 +123,18 @@ impl Metrics {
         Arc::new(metrics)
     }
 
+    /// The histograms' bounds, µs, rising.
+    pub fn bounds(&self) -> &[u64] {
+        &self.bounds
+    }
+
+    /// Shows what each worker has counted.
+    pub(crate) fn each(&self, mut look: impl FnMut(&Tables)) {
+        for tables in lock(&self.workers).iter() {
+            look(&lock(tables));
+        }
+    }
+
     /// The figures of one more worker.
     fn worker(&self) -> Arc<Mutex<Tables>> {
         let tables = Arc::<Mutex<Tables>>::default();
