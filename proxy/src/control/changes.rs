@@ -23,7 +23,7 @@ pub struct Changes {
 }
 
 /// Settings that a running process keeps.
-const KEPT: [&str; 4] = ["workers", "user", "group", "admin"];
+const KEPT: [&str; 6] = ["workers", "user", "group", "admin", "metrics.buckets", "metrics.series"];
 
 impl Changes {
     /// What has to be done to `old` to get `new`.
@@ -33,7 +33,7 @@ impl Changes {
         all.changed += usize::from(!settings.is_empty());
         all.lines.extend(settings);
         for key in KEPT {
-            if old.settings.get(key) != new.settings.get(key) {
+            if said_of(&old.settings, key) != said_of(&new.settings, key) {
                 all.later.push(format!("`{key}` changes with the next start or upgrade"));
             }
         }
@@ -77,6 +77,14 @@ impl Changes {
             }
         }
     }
+}
+
+/// What is said of a key, or within a table.
+fn said_of<'a>(settings: &'a Said, key: &str) -> Vec<(&'a String, &'a String)> {
+    let within = |name: &str| {
+        name.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    settings.iter().filter(|(name, _)| within(name)).collect()
 }
 
 fn difference(old: &Said, new: &Said) -> Vec<String> {
@@ -161,11 +169,12 @@ mod tests {
         let two = ONE
             .replace("name = \"y\"", "name = \"z\"")
             .replace("[\"127.0.0.1:2\"]", "[\"127.0.0.1:3\"]\nbalance = \"ewma\"");
-        let two = format!("workers = 3\n{two}");
+        let two = format!("workers = 3\n{two}\n[admin]\naddress = \"127.0.0.1:9\"");
         let changes = Changes::between(&outline(ONE), &outline(&two));
         assert_eq!(
             changes.lines,
             [
+                "~ admin.address \"127.0.0.1:9\", was not there",
                 "~ workers 3, was not there",
                 "~ cluster \"a\": endpoints [\"127.0.0.1:3\"], was [\"127.0.0.1:2\"]",
                 "~ cluster \"a\": balance \"ewma\", was not there",
@@ -174,7 +183,7 @@ mod tests {
             ]
         );
         assert_eq!(changes.to_string(), "1 added, 1 removed, 2 changed");
-        assert_eq!(changes.later.len(), 1);
+        assert_eq!(changes.later.len(), 2);
     }
 
     #[test]
