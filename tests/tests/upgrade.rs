@@ -77,7 +77,10 @@ impl Edge {
 
     /// A figure of the process in charge.
     fn figure(&self, name: &str) -> u64 {
-        let mut raw = Raw::say(self.admin, "GET /stats HTTP/1.1\r\nHost: admin\r\n\r\n");
+        let mut raw = Raw::say(
+            self.admin,
+            "GET /stats HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+        );
         let text = raw.until_closed();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name}: {text}"))
