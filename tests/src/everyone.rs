@@ -217,14 +217,31 @@ const SOCKETS: [(&str, u64); 2] = [("many", 20 * 200), ("streamed", 6 + 10 * 20)
 
 const THRIFT_ARGUMENTS: [&str; 4] = ["1", "2", "4", "strict"];
 
+/// What redis-py does. The first reads what it has written in the same pipeline.
+const STORIES: [&str; 6] = ["pipelines", "transactions", "watch", "pubsub", "blocking", "resp3"];
+
 /// All that speak in the clear.
 pub fn plain(clients: &mut Clients, address: SocketAddr, seconds: &str) {
+    clear(clients, address, seconds, &STORIES);
+}
+
+/// The same where one client's pipelined commands may go different ways, so that one that
+/// reads may overtake one that writes.
+pub fn parted(clients: &mut Clients, address: SocketAddr, seconds: &str) {
+    clear(clients, address, seconds, &STORIES[1..]);
+}
+
+fn clear(
+    clients: &mut Clients,
+    address: SocketAddr,
+    seconds: &str,
+    stories: &'static [&'static str],
+) {
     let port = address.port().to_string();
     clients.stopped("redis", Load::redis(address, 2, 8));
     clients.rounds("redis, redis-benchmark", move |_| benchmark(address, &[]));
     let told = port.clone();
     clients.rounds("redis, redis-py stories", move |round| {
-        let stories = ["pipelines", "transactions", "watch", "pubsub", "blocking", "resp3"];
         python("redis_stories.py", &[stories[round % stories.len()], &told]);
         1
     });

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use polyport_tests::everyone::{Clients, edge, plain, secure};
+use polyport_tests::everyone::{Clients, edge, parted, plain, secure};
 use polyport_tests::peers::{curl, redis_cli};
 use polyport_tests::process::run;
 use polyport_tests::proxy::binary;
@@ -297,7 +297,7 @@ fn endpoints_drained_in_turn_cost_nobody_a_request() {
     }
     reload(&mut edge.proxy, &file, &(lines.join("\n") + "\n"));
     let mut clients = Clients::until(Duration::from_secs(seconds));
-    plain(&mut clients, edge.address, &seconds.to_string());
+    parted(&mut clients, edge.address, &seconds.to_string());
     let mut round = 0;
     while Instant::now() < clients.end() {
         for (cluster, pair) in &places {
