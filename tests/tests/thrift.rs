@@ -338,14 +338,15 @@ fn a_transform_is_refused_with_an_exception() {
 fn sigterm_finishes_what_is_in_flight() {
     let server = ThriftServer::start("threaded", &WIRES);
     let mut proxy = by_form(Config::busy(), &server, "").start();
-    let calls: Vec<_> = through(&proxy, &server)
+    let mut calls: Vec<_> = through(&proxy, &server)
         .into_iter()
-        .map(|wire| thrift_start("slow", &[wire], &["2500"]))
+        .map(|wire| thrift_start("slow", &[wire], &["5000"]))
         .collect();
-    sleep(Duration::from_millis(1500));
+    calls.iter_mut().for_each(|call| call.wait_for("asking"));
+    sleep(Duration::from_millis(500));
     proxy.terminate();
     for call in calls {
-        assert_eq!(call.succeed(), "finished\n");
+        assert_eq!(call.succeed(), "asking\nfinished\n");
     }
     if let Some(status) = proxy.wait() {
         assert_eq!(status.code(), Some(0), "{status}");

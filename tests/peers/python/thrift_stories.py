@@ -367,6 +367,7 @@ def late(wire, port):
 
 def slow(wire, port, ms):
     with connect(wire, port) as client:
+        print("asking", flush=True)
         print(client.slow(int(ms), "finished"))
 
 
