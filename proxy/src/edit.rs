@@ -17,6 +17,46 @@ enum Part {
     Key(Slot),
 }
 
+/// What stands next in a template.
+pub(crate) enum Piece<'a> {
+    /// Text, as it is.
+    Text(&'a str),
+    /// What stood between braces.
+    Name(&'a str),
+}
+
+/// Takes a template apart: `{name}` is a name, `{{` and `}}` are braces. It ends with an error
+/// where braces do not match.
+pub(crate) fn pieces(text: &str) -> impl Iterator<Item = Result<Piece<'_>, &'static str>> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (plain, from) = rest.split_at(rest.find(['{', '}']).unwrap_or(rest.len()));
+        if !plain.is_empty() {
+            rest = from;
+            return Some(Ok(Piece::Text(plain)));
+        }
+        if from.starts_with("{{") || from.starts_with("}}") {
+            let (brace, after) = from.split_at(1);
+            rest = after.get(1..).unwrap_or_default();
+            return Some(Ok(Piece::Text(brace)));
+        }
+        let name = from.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+        Some(match name {
+            Some((name, after)) => {
+                rest = after;
+                Ok(Piece::Name(name))
+            }
+            None => {
+                rest = "";
+                Err("a brace without its other half; write {{ or }} for a brace")
+            }
+        })
+    })
+}
+
 impl Template {
     /// Reads `text`: `{key}` stands for a key's value, `{{` and `}}` for braces.
     /// `slot` finds keys; `known` those whose value is fixed.
@@ -30,32 +70,19 @@ impl Template {
     ) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut plain: Vec<u8> = Vec::new();
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            let (before, from) = rest.split_at(at);
-            plain.extend_from_slice(before.as_bytes());
-            if from.starts_with("{{") || from.starts_with("}}") {
-                plain.extend(from.bytes().take(1));
-                rest = from.get(2..).unwrap_or_default();
-                continue;
-            }
-            let key = from.strip_prefix('{').and_then(|inner| inner.split_once('}'));
-            let Some((key, after)) = key else {
-                return Err("a brace without its other half; write {{ or }} for a brace".into());
-            };
-            match known(key) {
-                Some(value) => plain.extend_from_slice(value.as_bytes()),
-                None => match slot(key) {
-                    Some(slot) => {
+        for piece in pieces(text) {
+            match piece? {
+                Piece::Text(text) => plain.extend_from_slice(text.as_bytes()),
+                Piece::Name(key) => match known(key) {
+                    Some(value) => plain.extend_from_slice(value.as_bytes()),
+                    None => {
+                        let slot = slot(key).ok_or_else(|| format!("no key is called `{key}`"))?;
                         parts.push(Part::Text(std::mem::take(&mut plain).into()));
                         parts.push(Part::Key(slot));
                     }
-                    None => return Err(format!("no key is called `{key}`")),
                 },
             }
-            rest = after;
         }
-        plain.extend_from_slice(rest.as_bytes());
         parts.push(Part::Text(plain.into()));
         parts.retain(|part| !matches!(part, Part::Text(text) if text.is_empty()));
         Ok(Self { parts })

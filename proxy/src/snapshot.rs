@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use polyport_codecs::proxy_protocol::Version;
-use polyport_codecs::{Codec, Interest, Limits, Probe, Protocol, Slot, View};
+use polyport_codecs::{Codec, Decoder, Interest, Limits, Probe, Protocol, Side, Slot, View};
 use polyport_router::{Split, Table, hash_key};
 
 pub use crate::balance::{Balance, Eligibility, Hashing, Place, Set};
@@ -148,6 +148,11 @@ pub struct Enabled {
 }
 
 impl Enabled {
+    /// A decoder of a client's requests, of a `stream`'s among many or of a connection's.
+    pub(crate) fn request_decoder(&self, stream: bool) -> Box<dyn Decoder> {
+        if stream { self.codec.stream_decoder() } else { self.codec.decoder(Side::Request) }
+    }
+
     /// Whether some connections of it carry many streams.
     pub fn may_stream(&self) -> bool {
         self.protocol.streams(b"") != Probe::No

@@ -19,24 +19,13 @@ use crate::observe::redact::Redaction;
 const BUFFER: usize = 8 << 20;
 
 /// Fields that only the end of a request has: conditions on them are asked then.
-const ENDS: &[(&str, Field)] = &[
-    ("route", Field::Route),
-    ("cluster", Field::Cluster),
-    ("endpoint", Field::Endpoint),
-    ("outcome", Field::Outcome),
-    ("status", Field::Status),
-    ("fault", Field::Fault),
-    ("duration", Field::Duration),
-    ("upstream-duration", Field::UpstreamDuration),
-    ("waited", Field::Waited),
-    ("bytes-in", Field::BytesIn),
-    ("bytes-out", Field::BytesOut),
-    ("tries", Field::Tries),
-];
+fn end_fields() -> impl Iterator<Item = (&'static str, Field)> {
+    FIELDS.iter().copied().filter(|(_, field)| field.is_of_end())
+}
 
 /// Their names, and whether each is a time.
 pub(super) fn ends() -> impl Iterator<Item = (&'static str, bool)> {
-    ENDS.iter().map(|(name, field)| (*name, field.is_time()))
+    end_fields().map(|(name, field)| (name, field.is_time()))
 }
 
 pub(super) fn read(
@@ -133,15 +122,15 @@ fn one(
     let mut ends = Vec::new();
     let mut when = Vec::new();
     if let Some(conditions) = section.section("match", "match") {
-        let later: Vec<&str> = ENDS.iter().map(|(name, _)| *name).collect();
+        let later: Vec<&str> = end_fields().map(|(name, _)| name).collect();
         when = predicates_but(&conditions, &later, registry, interest);
-        for (name, field) in ENDS {
+        for (name, field) in end_fields() {
             let Some(value) = conditions.get(name) else { continue };
             if field.is_time() {
-                ends.extend(times(&conditions, name).map(|matcher| (*field, matcher)));
+                ends.extend(times(&conditions, name).map(|matcher| (field, matcher)));
             } else {
                 let asked = matchers(&conditions, name, value);
-                ends.extend(asked.into_iter().map(|matcher| (*field, matcher)));
+                ends.extend(asked.into_iter().map(|matcher| (field, matcher)));
             }
         }
     }

@@ -4,11 +4,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use polyport_codecs::{
-    Body, DecodeError, Detection, ErrorKind, Fault, Head, Metadata, Outcome, Probe, Step, detect,
+    Body, DecodeError, Detection, ErrorKind, Fault, Head, Outcome, Probe, Step, detect,
 };
 
 use super::dispatch::Passed;
 use super::log::How;
+use super::peer::facts_of;
 use super::pool::Party;
 use super::report::{Ending, Track};
 use super::state::{ConnId, DownId, DownState, Downstream, FlightId, UpId, UpState};
@@ -64,11 +65,7 @@ impl Engine {
             return None;
         }
         self.counters.accepted += 1;
-        let mut metadata = Metadata::new(&snapshot.interest);
-        if let Some(slot) = snapshot.facts.listener {
-            metadata.keep(slot, settings.name.as_bytes());
-        }
-        peer.keep(&snapshot.facts, &mut metadata);
+        let metadata = facts_of(&snapshot, listener, &peer);
         let id = self.downs.insert(Box::new(Downstream {
             listener,
             generation: self.generation,
@@ -140,11 +137,7 @@ impl Engine {
         self.measure_speech(id, Some(protocol));
         let Some(down) = self.downs.get_mut(id) else { return };
         down.protocol = Some(protocol);
-        down.decoder = Some(if down.stream {
-            enabled.codec.stream_decoder()
-        } else {
-            enabled.codec.decoder(polyport_codecs::Side::Request)
-        });
+        down.decoder = Some(enabled.request_decoder(down.stream));
         down.state = DownState::Idle;
     }
 

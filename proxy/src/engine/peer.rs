@@ -9,7 +9,7 @@ use super::Engine;
 use super::state::{ConnId, DownId, UpId, UpPhase};
 use crate::observe::metrics::series::Open;
 use crate::overload::sources::Admission;
-use crate::snapshot::Facts;
+use crate::snapshot::{Facts, Snapshot};
 
 /// A client, as its connection's first moments told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,4 +143,17 @@ impl Engine {
     pub fn next_handed(&mut self) -> Option<Handed> {
         self.handed.pop()
     }
+}
+
+/// A connection's metadata between messages: what the proxy itself knows of it, but for
+/// its protocol.
+pub(super) fn facts_of(snapshot: &Snapshot, listener: usize, peer: &Peer) -> Metadata {
+    let mut metadata = Metadata::new(&snapshot.interest);
+    if let (Some(slot), Some(listener)) =
+        (snapshot.facts.listener, snapshot.listeners.get(listener))
+    {
+        metadata.keep(slot, listener.name.as_bytes());
+    }
+    peer.keep(&snapshot.facts, &mut metadata);
+    metadata
 }

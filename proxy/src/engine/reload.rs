@@ -9,10 +9,11 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use polyport_codecs::{Fault, Metadata, Side};
+use polyport_codecs::Fault;
 
 use super::Engine;
 use super::balance::Chooser;
+use super::peer::facts_of;
 use super::pool::EndpointState;
 use super::state::{DownId, UpId};
 use crate::policy::retry::Purse;
@@ -88,13 +89,7 @@ impl Engine {
         down.generation = generation;
         down.let_in = None;
         down.need = 0;
-        let mut metadata = Metadata::new(&snapshot.interest);
-        if let (Some(slot), Some(listener)) =
-            (snapshot.facts.listener, snapshot.listeners.get(down.listener))
-        {
-            metadata.keep(slot, listener.name.as_bytes());
-        }
-        down.peer.keep(&snapshot.facts, &mut metadata);
+        let mut metadata = facts_of(&snapshot, down.listener, &down.peer);
         if let Some(enabled) = down.protocol.and_then(|at| snapshot.protocols.get(at)) {
             if let Some(slot) = snapshot.facts.protocol {
                 metadata.keep(slot, enabled.protocol.name().as_bytes());
@@ -102,10 +97,7 @@ impl Engine {
             if let Some(decoder) = &mut down.decoder
                 && !enabled.codec.retarget(&mut **decoder)
             {
-                *decoder = match down.stream {
-                    true => enabled.codec.stream_decoder(),
-                    false => enabled.codec.decoder(Side::Request),
-                };
+                *decoder = enabled.request_decoder(down.stream);
             }
         }
         down.metadata = Some(Box::new(metadata));

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use polyport_router::Matcher;
 
 use super::line::Line;
+use crate::edit::{Piece, pieces};
 use crate::observe::text::{self, Calendar};
 
 /// What a line can show beside metadata keys.
@@ -82,6 +83,13 @@ pub fn field(name: &str) -> Option<Field> {
 }
 
 impl Field {
+    /// Whether nobody knows it before a request has ended.
+    pub fn is_of_end(self) -> bool {
+        use Field::{Connection, Kind, Listener, Protocol, SourceIp, SourcePort, Time};
+        let known = [Time, Listener, Connection, SourceIp, SourcePort, Protocol, Kind];
+        !known.contains(&self)
+    }
+
     /// Whether its values are times, which are matched in µs.
     pub fn is_time(self) -> bool {
         matches!(self, Self::Duration | Self::UpstreamDuration | Self::Waited)
@@ -129,26 +137,17 @@ impl Format {
     ) -> Result<Self, &'static str> {
         let mut parts = Vec::new();
         let mut plain: Vec<u8> = Vec::new();
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            let (before, from) = rest.split_at(at);
-            plain.extend_from_slice(before.as_bytes());
-            if from.starts_with("{{") || from.starts_with("}}") {
-                plain.extend(from.bytes().take(1));
-                rest = from.get(2..).unwrap_or_default();
-                continue;
+        for piece in pieces(text) {
+            match piece? {
+                Piece::Text(text) => plain.extend_from_slice(text.as_bytes()),
+                Piece::Name(name) => {
+                    if let Some(field) = find(name) {
+                        parts.push(Part::Text(std::mem::take(&mut plain).into()));
+                        parts.push(Part::Value(field));
+                    }
+                }
             }
-            let name = from.strip_prefix('{').and_then(|inner| inner.split_once('}'));
-            let Some((name, after)) = name else {
-                return Err("a brace without its other half; write {{ or }} for a brace");
-            };
-            if let Some(field) = find(name) {
-                parts.push(Part::Text(std::mem::take(&mut plain).into()));
-                parts.push(Part::Value(field));
-            }
-            rest = after;
         }
-        plain.extend_from_slice(rest.as_bytes());
         parts.push(Part::Text(plain.into()));
         parts.retain(|part| !matches!(part, Part::Text(text) if text.is_empty()));
         Ok(Self::Template(parts.into()))
