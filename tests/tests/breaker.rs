@@ -108,7 +108,8 @@ fn two_workers_share_one_connection_and_starve_nobody() {
     let proxy = limited(Config::busy(), server.address, breaker, admin);
     let mut clients: Vec<Raw> = (0..20).map(|_| Raw::say(proxy.address("http"), GET)).collect();
     for client in &mut clients {
-        assert!(client.http_response().0.starts_with("HTTP/1.1 200"));
+        let (head, _) = client.http_response();
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     }
     until(admin, "requests_pending", 0);
     until(admin, "requests_overloaded_total", 0);

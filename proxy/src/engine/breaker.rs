@@ -24,13 +24,13 @@ fn breaker_of(snapshot: &Snapshot, cluster: usize) -> Option<&Breaker> {
 }
 
 impl Engine {
-    /// Counts a connection to be opened; an error where there may be no more.
-    pub(super) fn take_connection(&mut self, cluster: usize, endpoint: usize) -> Result<(), Fault> {
+    /// Counts a connection to be opened; false where there may be no more.
+    pub(super) fn take_connection(&mut self, cluster: usize, endpoint: usize) -> bool {
         let snapshot = self.snapshot.clone();
         if let Some(breaker) = breaker_of(&snapshot, cluster)
             && !breaker.take_connection(endpoint)
         {
-            return Err(self.full(cluster, "connections"));
+            return false;
         }
         if breaker_of(&snapshot, cluster).is_some() {
             // Others may come to wait for it.
@@ -43,7 +43,7 @@ impl Engine {
             });
         }
         self.take_descriptor(cluster);
-        Ok(())
+        true
     }
 
     /// A connection is closed, or not opened.

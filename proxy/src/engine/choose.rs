@@ -10,7 +10,7 @@ use rand::Rng;
 use super::guard::{Denied, Stop};
 use super::log::How;
 use super::patience::times_of;
-use super::pool::Wanted;
+use super::pool::{NoConnection, Wanted};
 use super::report::Track;
 use super::state::{DownId, DownState, UpId, UpMode};
 use super::{Engine, Tapped};
@@ -255,21 +255,27 @@ impl Engine {
             return Err(Nowhere::Wait);
         }
         let wanted = Wanted { lease, ends, ..wanted };
-        if self.must_wait(id, target.cluster, endpoint, &wanted) {
-            self.may_ask(target.cluster, endpoint).inspect_err(|_| self.unwait(id))?;
-            self.wait(id, target.cluster, endpoint, arm)?;
-            return Err(Nowhere::Queue(forward.timeout));
-        }
-        match self.connection(id, target, endpoint, wanted) {
+        let got = if self.must_wait(id, target.cluster, endpoint, &wanted) {
+            self.may_ask(target.cluster, endpoint)
+                .map_err(NoConnection::from)
+                .and(Err(NoConnection::Full))
+        } else {
+            self.connection(id, target, endpoint, wanted)
+        };
+        let fault = match got {
             Ok(up) => {
                 self.served(id, lease);
-                Ok((up, lease, arm))
+                return Ok((up, lease, arm));
             }
-            Err(fault) => {
-                self.unwait(id);
-                Err(fault.into())
+            Err(NoConnection::Full) if lease != Lease::Session => {
+                self.wait(id, target.cluster, endpoint, arm)?;
+                return Err(Nowhere::Queue(forward.timeout));
             }
-        }
+            Err(NoConnection::Full) => self.full(target.cluster, "connections"),
+            Err(NoConnection::Fault(fault)) => fault,
+        };
+        self.unwait(id);
+        Err(fault.into())
     }
 
     /// Gives back a connection that was leased and then not used.

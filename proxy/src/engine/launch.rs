@@ -9,7 +9,7 @@ use super::Engine;
 use super::log::How;
 use super::patience;
 use super::pending::LOOK;
-use super::pool::Wanted;
+use super::pool::{NoConnection, Wanted};
 use super::report::Ending;
 use super::slab::Key;
 use super::state::{ConnId, Expected, Flight, FlightId, UpId};
@@ -137,10 +137,16 @@ impl Engine {
         let lease = if cluster.ordered || told { Lease::Once } else { lease };
         let profile = self.downs.get(down).map_or(0, |down| down.profile);
         let wanted = Wanted { protocol: Some(protocol), profile, lease, ends };
-        if !mirror && kept.tries == 0 && self.must_wait(down, target.cluster, endpoint, &wanted) {
+        let waits = !mirror && kept.tries == 0;
+        if waits && self.must_wait(down, target.cluster, endpoint, &wanted) {
             return Ok(false);
         }
-        let up = self.connection(down, target, endpoint, wanted)?;
+        let up = match self.connection(down, target, endpoint, wanted) {
+            Ok(up) => up,
+            Err(NoConnection::Full) if waits => return Ok(false),
+            Err(NoConnection::Full) => return Err(self.full(target.cluster, "connections")),
+            Err(NoConnection::Fault(fault)) => return Err(fault),
+        };
         let full = self
             .ups
             .get(up)

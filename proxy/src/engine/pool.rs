@@ -51,6 +51,21 @@ pub(super) struct EndpointState {
     pub waiting: VecDeque<DownId>,
 }
 
+/// Why a request has no connection.
+pub(super) enum NoConnection {
+    /// There may be no more of them just now. With several workers that may be so a moment
+    /// after there was room: another worker took it.
+    Full,
+    /// It may have none.
+    Fault(Fault),
+}
+
+impl From<Fault> for NoConnection {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
 /// Connections to one endpoint that speak one protocol and carry one profile.
 #[derive(Default)]
 pub(super) struct Pool {
@@ -124,7 +139,7 @@ impl Engine {
         target: &Target,
         endpoint: usize,
         wanted: Wanted,
-    ) -> Result<UpId, Fault> {
+    ) -> Result<UpId, NoConnection> {
         let snapshot = self.snapshot.clone();
         let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
         let any_endpoint = target.set == cluster.set
@@ -164,7 +179,7 @@ impl Engine {
             // One that waits for another client's next request must go.
             match self.idle_to_close(target.cluster, endpoint) {
                 Some(idle) => self.close_up(idle, Fault::UpstreamReset),
-                None => return Err(self.full(target.cluster, "connections")),
+                None => return Err(NoConnection::Full),
             }
         }
         self.open(down, target.cluster, endpoint, wanted, any_endpoint)
@@ -177,11 +192,13 @@ impl Engine {
         endpoint: usize,
         wanted: Wanted,
         any_endpoint: bool,
-    ) -> Result<UpId, Fault> {
+    ) -> Result<UpId, NoConnection> {
         let snapshot = self.snapshot.clone();
         let cluster = snapshot.clusters.get(cluster_at).ok_or(Fault::NoHealthyEndpoint)?;
         let address = cluster.endpoints.get(endpoint).ok_or(Fault::NoHealthyEndpoint)?.address;
-        self.take_connection(cluster_at, endpoint)?;
+        if !self.take_connection(cluster_at, endpoint) {
+            return Err(NoConnection::Full);
+        }
         let shared = wanted.lease == Lease::Shared;
         let seat = down.index() % cluster.connections.max(1);
         let decoder = wanted
