@@ -14,6 +14,7 @@ pub mod operator;
 mod page;
 mod profile;
 mod serve;
+mod stacks;
 pub mod tap;
 mod text;
 

@@ -40,6 +40,8 @@ pub(super) fn run(
     log: LogLevel,
     pid: Option<PathBuf>,
 ) -> Result<ExitCode, StartError> {
+    // Before there is a second thread.
+    crate::observe::stacks::hold_back();
     let program = Program::running()?;
     let mut inherited = Inherited::receive()?;
     let given = match &mut inherited {
