@@ -37,6 +37,7 @@ impl Asked {
             write: true,
             started: SystemTime::now(),
             leaving: false.into(),
+            unanswered: 0.into(),
         };
         Self { admin: Arc::new(admin), _proxy: proxy }
     }
