@@ -109,7 +109,10 @@ impl Sampling {
         let (began, since) = self.began;
         let lasted = since.elapsed();
         drop(self);
-        Ok(named(&report, began, lasted))
+        let stacks = named(&report, began, lasted);
+        // Tens of megabytes, which the next one reads again.
+        backtrace::clear_symbol_cache();
+        Ok(stacks)
     }
 }
 
