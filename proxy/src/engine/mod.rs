@@ -41,6 +41,7 @@ mod patience;
 mod peer;
 mod pending;
 mod pool;
+mod pools;
 mod postpone;
 mod reload;
 pub mod report;
