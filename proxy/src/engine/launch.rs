@@ -305,7 +305,7 @@ impl Engine {
             mirror: true,
             line: None,
             pace: 0,
-            ..*flight
+            ..**flight
         };
         self.earliest_flight = self.earliest_flight.min(deadline);
         let copy = self.flights.insert(copy);
