@@ -8,6 +8,11 @@ use crate::mutation::{Change, To, Unchangeable};
 /// Appends `bytes`, the start or all of a message that the decoder has accepted, with `id`.
 pub(super) fn relay(bytes: &[u8], id: Option<u64>, out: &mut Vec<u8>) {
     let start = out.len();
+    if let (Some(id), Some(at)) = (id, strict_seqid(bytes)) {
+        out.extend_from_slice(bytes);
+        patch(out, start + at, id as u32);
+        return;
+    }
     let (Some(id), Ok(found)) = (id, envelope::read(bytes, true, usize::MAX)) else {
         out.extend_from_slice(bytes);
         return;
@@ -28,6 +33,20 @@ pub(super) fn relay(bytes: &[u8], id: Option<u64>, out: &mut Vec<u8>) {
     if found.transport == Transport::Header {
         patch(out, start + header::SEQID, id);
     }
+}
+
+/// Where the sequence id stands in a message that is framed or not and has a version word
+/// of the binary protocol, as most are. The decoder has accepted it, so no more is asked.
+fn strict_seqid(bytes: &[u8]) -> Option<usize> {
+    let start = match bytes {
+        [0x80, 0x01, ..] => 0,
+        [0x80..=0xff, ..] => return None,
+        [_, _, _, _, 0x80, 0x01, ..] => 4,
+        _ => return None,
+    };
+    let len = *bytes.get(start + 4..)?.first_chunk()?;
+    let at = start + 8 + usize::try_from(u32::from_be_bytes(len)).ok()?;
+    bytes.get(at..at.checked_add(4)?).map(|_| at)
 }
 
 /// The same with `changes` made to the headers.

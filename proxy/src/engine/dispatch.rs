@@ -207,13 +207,8 @@ impl Engine {
         };
         let deadline = if may_wait { u64::MAX } else { self.now.saturating_add(first).min(limit) };
         let reused = upstream.used;
-        let mut note = Vec::new();
-        if head.note.1 > 0 {
-            note = self.spares.take();
-            note.extend_from_slice(head.noted(message));
-        }
         let plain_body = enabled.protocol.needs_plain_body(head.reply_to);
-        let flight = self.flights.insert(Flight {
+        let flight = Flight {
             up,
             lane: down.lanes_gone + down.lanes.len() as u64,
             started: self.now,
@@ -226,7 +221,6 @@ impl Engine {
             lease,
             pace,
             edits: edits.1,
-            note,
             generation: down.generation,
             route,
             arm,
@@ -239,7 +233,8 @@ impl Engine {
             told,
             line,
             ..Flight::begun(head, id, protocol, plain_body)
-        });
+        };
+        let flight = self.flights.insert(flight, head.noted(message));
         self.earliest_flight = self.earliest_flight.min(deadline);
         down.in_flight += 1;
         if upstream.in_flight == 0 {

@@ -159,7 +159,6 @@ impl Engine {
     /// Keeps for reuse the memory of a request that has ended.
     pub(super) fn empty(&mut self, mut flight: Box<Flight>) {
         self.spares.give(std::mem::take(&mut flight.copy));
-        self.spares.give(std::mem::take(&mut flight.note));
         self.spares.give(std::mem::take(&mut flight.edits));
         self.flights.recycle(flight);
     }

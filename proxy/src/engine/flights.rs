@@ -6,8 +6,9 @@ use std::ops::{Deref, DerefMut};
 use super::slab::Slab;
 use super::state::{Flight, FlightId};
 
-/// Boxes kept for reuse: at most 2 MiB.
+/// Boxes kept for reuse, and how many bytes of notes each keeps room for: at most 3 MiB.
 const SPARE: usize = 4096;
+const NOTE: usize = 256;
 
 /// All requests in flight of a worker.
 #[derive(Default)]
@@ -18,23 +19,29 @@ pub(super) struct Flights {
 }
 
 impl Flights {
-    /// Gives a request a place.
+    /// Gives a request a place; of `note` it gets a copy.
     #[inline]
-    pub(super) fn insert(&mut self, flight: Flight) -> FlightId {
-        let place = match self.spare.pop() {
+    pub(super) fn insert(&mut self, flight: Flight, note: &[u8]) -> FlightId {
+        let mut place = match self.spare.pop() {
             Some(mut place) => {
+                let room = std::mem::take(&mut place.note);
                 *place = flight;
+                place.note = room;
                 place
             }
             None => Box::new(flight),
         };
+        if !note.is_empty() {
+            place.note.extend_from_slice(note);
+        }
         self.slab.insert(place)
     }
 
     /// Takes a box back. The request in it has ended.
     #[inline]
-    pub(super) fn recycle(&mut self, flight: Box<Flight>) {
-        if self.spare.len() < SPARE {
+    pub(super) fn recycle(&mut self, mut flight: Box<Flight>) {
+        if self.spare.len() < SPARE && flight.note.capacity() <= NOTE {
+            flight.note.clear();
             self.spare.push(flight);
         }
     }
