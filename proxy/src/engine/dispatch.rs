@@ -131,7 +131,7 @@ impl Engine {
             let (route, arm, timeout, pace) = (usize::MAX, 0, None, 0);
             Chosen { up, lease, route, arm, timeout, edits, told: Vec::new(), pace }
         } else {
-            match self.choose(id, head, buf, lease, protocol) {
+            match self.choose(&snapshot, id, head, buf, lease, protocol) {
                 Ok(chosen) => chosen,
                 Err(Nowhere::Wait) => return Passed::Parked,
                 Err(Nowhere::Queue(timeout)) => {

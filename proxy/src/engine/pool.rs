@@ -141,12 +141,11 @@ impl Engine {
         endpoint: usize,
         wanted: Wanted,
     ) -> Result<UpId, NoConnection> {
-        let snapshot = self.snapshot.clone();
-        let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
+        self.may_ask(target.cluster, endpoint)?;
+        let cluster = self.snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
         let any_endpoint = target.set == cluster.set
             && !matches!(cluster.balance, Balance::Hash(_))
             && wanted.lease != Lease::Session;
-        self.may_ask(target.cluster, endpoint)?;
         let state = self
             .endpoints
             .get_mut(target.cluster)
