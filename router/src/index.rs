@@ -51,7 +51,8 @@ pub struct Index {
     keys: Vec<Key>,
     /// Routes that no value finds.
     always: Vec<u32>,
-    routes: usize,
+    /// By route: whatever finds it is all that it asks for.
+    certain: Vec<bool>,
 }
 
 impl Index {
@@ -62,7 +63,7 @@ impl Index {
         for (slot, value) in routes.iter().flat_map(exact_values) {
             *asked.entry((slot, value)).or_default() += 1;
         }
-        let mut index = Self { routes: routes.len(), ..Self::default() };
+        let mut index = Self { certain: vec![false; routes.len()], ..Self::default() };
         for (at, route) in routes.iter().enumerate() {
             let Ok(at) = u32::try_from(at) else { break };
             let rarest = route
@@ -85,7 +86,12 @@ impl Index {
             // A value that many routes share tells less than a prefix.
             let shared = rarest.as_ref().is_some_and(|(worst, ..)| *worst > 4);
             match (rarest, prefix) {
-                (Some((_, slot, values)), None) => index.file_exact(slot, &values, at),
+                (Some((_, slot, values)), None) => {
+                    index.file_exact(slot, &values, at);
+                    if let Some(certain) = index.certain.get_mut(at as usize) {
+                        *certain = route.when.len() == 1;
+                    }
+                }
                 (Some((_, slot, values)), Some(_)) if !shared => {
                     index.file_exact(slot, &values, at);
                 }
@@ -156,7 +162,11 @@ impl Index {
             }
         }
         if overflow {
-            return (0..self.routes).find(|at| matches(*at));
+            return (0..self.certain.len()).find(|at| matches(*at));
+        }
+        let matches = |at: &usize| self.certain.get(*at).is_some_and(|c| *c) || matches(*at);
+        if let (1, Some(list)) = (count, lists.first()) {
+            return list.iter().map(|at| *at as usize).find(matches);
         }
         // One candidate at a time, the smallest first.
         loop {
@@ -169,7 +179,7 @@ impl Index {
                 }
             }
             let (which, at) = smallest?;
-            if matches(at as usize) {
+            if matches(&(at as usize)) {
                 return Some(at as usize);
             }
             if let Some(list) = lists.get_mut(which) {

@@ -115,11 +115,15 @@ impl Engine {
     }
 
     /// How many requests wait for connections that are being set up for others has changed.
+    #[inline]
     pub(super) fn shift_pending(&mut self, cluster: usize, before: usize, after: usize) {
-        let Some(waits) = self.waits.get_mut(cluster) else { return };
-        if before == after {
-            return;
+        if before != after {
+            self.pending_became(cluster, before, after);
         }
+    }
+
+    fn pending_became(&mut self, cluster: usize, before: usize, after: usize) {
+        let Some(waits) = self.waits.get_mut(cluster) else { return };
         waits.connecting = (waits.connecting + after).saturating_sub(before);
         if let Some(breaker) = breaker_of(&self.snapshot, cluster) {
             breaker.pending.add(after);

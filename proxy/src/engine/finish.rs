@@ -169,7 +169,9 @@ impl Engine {
         match flight.lease {
             Lease::Shared => {
                 upstream.used = true;
-                self.close_up_if_drained(flight.up);
+                if upstream.draining {
+                    self.close_up_if_drained(flight.up);
+                }
             }
             Lease::Hold => {}
             Lease::Release | Lease::Once | Lease::Profile => {
@@ -322,7 +324,9 @@ impl Engine {
             down.resuming = true;
             self.resume.push(id);
         }
-        self.close_if_done(id);
+        if matches!(down.state, DownState::Closing { .. }) {
+            self.close_if_done(id);
+        }
     }
 
     /// The requests of a downstream that has left. Those on shared connections
