@@ -184,7 +184,7 @@ impl Engine {
             self.turn_away(id, protocol, head, message, fault);
             return NOWHERE;
         }
-        let times = patience::times_of(&snapshot, route);
+        let way = snapshot.forward(route);
         self.counters.requests += 1;
         let line = self.take_line(Some(up));
         if pace > 0 {
@@ -197,7 +197,8 @@ impl Engine {
         let oneway = head.kind == Kind::Oneway;
         let request = timeout.unwrap_or(snapshot.timeouts.request).as_millis() as u64;
         let request = request.saturating_sub(down.waited).max(1);
-        let stream = times.stream.unwrap_or(snapshot.timeouts.stream).as_millis() as u64;
+        let stream = way.and_then(|way| way.times.stream).unwrap_or(snapshot.timeouts.stream);
+        let stream = stream.as_millis() as u64;
         let limit = patience::limit(down, head);
         // The time of a request runs from when all of it is there; until then
         // its body has to move.
@@ -256,10 +257,8 @@ impl Engine {
         };
         let out = upstream.out.tail(&mut self.spares);
         let start = out.len();
-        let forward = snapshot.forward(route);
-        let keeps =
-            forward.is_some_and(|forward| forward.retry.is_some() || forward.mirror.is_some());
-        let asked = forward.and_then(|forward| forward.edits.as_ref());
+        let keeps = way.is_some_and(|way| way.retry.is_some() || way.mirror.is_some());
+        let asked = way.and_then(|way| way.edits.as_ref());
         let asked = asked.map_or(&[][..], |edits| &edits.request);
         let changed = if asked.is_empty() {
             enabled.protocol.relay(head, message, &hop, out);
@@ -354,7 +353,7 @@ impl Engine {
                 }
                 self.joined(id, up, flight.track, told, opened);
             }
-            self.begin_session(id, times);
+            self.begin_session(id, patience::times_of(&snapshot, route));
             // It cannot go to another process any more, if it was to.
             self.begin_to_leave(id);
             self.tell(id);
