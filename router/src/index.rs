@@ -35,12 +35,17 @@ impl Hasher for KeyHasher {
     }
 }
 
+/// So many values are compared one after the other.
+const FEW: usize = 8;
+
 type Filed = HashMap<Box<[u8]>, Vec<u32>, BuildHasherDefault<KeyHasher>>;
 
 #[derive(Debug, Clone)]
 struct Key {
     slot: Slot,
     exact: Filed,
+    /// The same as `exact` where that has at most [`FEW`], which are sooner compared than hashed.
+    few: Vec<(Box<[u8]>, Vec<u32>)>,
     /// By length, shortest first.
     prefixes: Vec<(usize, Filed)>,
 }
@@ -99,6 +104,10 @@ impl Index {
                 (None, None) => index.always.push(at),
             }
         }
+        for key in index.keys.iter_mut().filter(|key| key.exact.len() <= FEW) {
+            key.few = key.exact.iter().map(|(value, list)| (value.clone(), list.clone())).collect();
+            key.few.sort();
+        }
         index
     }
 
@@ -106,7 +115,8 @@ impl Index {
         let at = match self.keys.iter().position(|key| key.slot == slot) {
             Some(at) => at,
             None => {
-                self.keys.push(Key { slot, exact: Filed::default(), prefixes: Vec::new() });
+                let (exact, few, prefixes) = Default::default();
+                self.keys.push(Key { slot, exact, few, prefixes });
                 self.keys.len() - 1
             }
         };
@@ -151,7 +161,13 @@ impl Index {
         }
         for key in &self.keys {
             let Some(value) = view.get(key.slot) else { continue };
-            if let Some(list) = key.exact.get(value) {
+            let list = if key.exact.len() <= FEW {
+                let mut few = key.few.iter();
+                few.find(|(known, _)| **known == *value).map(|(_, list)| list)
+            } else {
+                key.exact.get(value)
+            };
+            if let Some(list) = list {
                 add(list);
             }
             for (len, filed) in &key.prefixes {

@@ -110,3 +110,32 @@ fn patch(out: &mut [u8], at: usize, value: u32) {
         place.copy_from_slice(&value.to_be_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_id_is_where_a_reader_finds_it(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..40),
+            start in 0usize..5,
+        ) {
+            let starts: [&[u8]; 5] = [
+                b"",
+                b"\x80\x01\0\x01\0\0\0\x02ab",
+                b"\0\0\0\x20\x80\x01\0\x01\0\0\0\x02ab",
+                b"\0\0\0\x20\x82\x21\x05\x02ab",
+                b"\x82\x21\x05\x02ab",
+            ];
+            bytes.splice(0..0, starts[start].iter().copied());
+            if let Ok(found) = envelope::read(&bytes, true, usize::MAX) {
+                let strict = found.encoding == Encoding::Binary
+                    && found.transport != Transport::Header;
+                prop_assert_eq!(strict_seqid(&bytes), strict.then_some(found.seqid_at.0));
+            }
+        }
+    }
+}

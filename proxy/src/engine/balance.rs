@@ -118,6 +118,11 @@ impl Engine {
         avoid: &[usize],
     ) -> Result<usize, Fault> {
         let (config, view) = view;
+        let set = self.snapshot.sets.get(target.set).ok_or(Fault::NoHealthyEndpoint)?;
+        if set.endpoints.len() == 1 && set.fallback.is_none() {
+            // No key makes a difference.
+            return self.choose_of(target.set, None, avoid).ok_or(Fault::NoHealthyEndpoint);
+        }
         let cluster = config.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
         let enabled = protocol.and_then(|at| config.protocols.get(at));
         let natural = enabled.and_then(|enabled| enabled.affinity);
