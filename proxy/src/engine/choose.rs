@@ -7,10 +7,9 @@ use polyport_router::Route;
 use rand::Rng;
 
 use super::guard::{Denied, Stop};
-use super::log::How;
 use super::patience::times_of;
 use super::pool::{NoConnection, Wanted};
-use super::report::Track;
+use super::report::{Ending, Joined, Own, Track};
 use super::state::{DownId, DownState, UpId, UpMode};
 use super::{Engine, Tapped};
 use crate::edit::{Reply, render};
@@ -132,7 +131,7 @@ impl Engine {
         if !waits && (self.logger.is_some() || self.tap.is_some()) {
             let route = found.map(|(_, route)| route.name.as_str());
             if self.logger.is_some() {
-                self.log_choice(id, head, route, &view);
+                self.log_choice(id, false, route, &view);
             }
             let fault = match &chosen {
                 Err(Nowhere::Fault(fault)) => Some(*fault),
@@ -361,7 +360,7 @@ impl Engine {
             return false;
         }
         if self.logger.is_some() {
-            self.log_as(id, "session", 0, name, &view);
+            self.log_choice(id, false, name, &view);
         }
         let fault = match &joined {
             Err(Nowhere::Fault(fault)) => Some(*fault),
@@ -376,8 +375,7 @@ impl Engine {
                 }
                 self.count_session(up);
                 self.measure_speech(id, None);
-                let line = self.take_line(Some(up));
-                self.log_joined(id, line);
+                let line = self.take_line(true);
                 if let Some(down) = self.downs.get_mut(id) {
                     down.metadata = Some(metadata);
                     down.state = DownState::Session(up);
@@ -386,19 +384,24 @@ impl Engine {
                 self.pace_session(id, up, pace);
                 let route = found.and_then(|(at, _)| snapshot.route_id(at));
                 let route = route.unwrap_or(usize::MAX);
-                self.joined(id, up, Track { route, ..Track::since(self.micros) }, Vec::new(), true);
+                if let Some(track) = self.downs.get(id).map(|down| down.track) {
+                    let track = Track { route, ..track };
+                    self.joined(id, up, Joined::by(track, Vec::new(), line));
+                    self.report_opening(id, Ending::Opened);
+                }
                 let times = found.map(|(route, _)| times_of(&snapshot, route));
                 self.begin_session(id, times.unwrap_or_default());
                 true
             }
             Err(Nowhere::Reset) => {
-                self.log_local(How::Reset, 0, 0);
+                self.report_now(id, Kind::Oneway, 0, Ending::Reset, Own::default());
                 self.reset_down(id);
                 false
             }
             Err(nowhere) => {
                 let fault = if let Nowhere::Fault(fault) = nowhere { fault } else { Fault::Denied };
-                self.log_local(How::Fault(fault), 0, 0);
+                let how = Ending::Failed { fault, cut: false };
+                self.report_now(id, Kind::Oneway, 0, how, Own::default());
                 self.close_down(id);
                 false
             }

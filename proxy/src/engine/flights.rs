@@ -40,8 +40,9 @@ impl Flights {
     /// Takes a box back. The request in it has ended.
     #[inline]
     pub(super) fn recycle(&mut self, mut flight: Box<Flight>) {
-        if self.spare.len() < SPARE && flight.note.capacity() <= NOTE {
+        if self.spare.len() < SPARE {
             flight.note.clear();
+            flight.note.shrink_to(NOTE);
             self.spare.push(flight);
         }
     }

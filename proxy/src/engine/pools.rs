@@ -90,7 +90,10 @@ mod tests {
             assert!(pools.get(&key(gone)).is_none());
         }
         for profile in [1, 2, 4, 5, 6, 7, 4, 1] {
-            assert_eq!(pools.get_mut(&key(profile)).map(|pool| pool.shared.len()), Some(profile + 1));
+            assert_eq!(
+                pools.get_mut(&key(profile)).map(|pool| pool.shared.len()),
+                Some(profile + 1)
+            );
             let found = pools.of(key(profile)).map(|pool| pool.shared.len());
             assert_eq!(found, Some(profile + 1));
         }
