@@ -303,10 +303,10 @@ impl Engine {
             mirror: true,
             line: None,
             pace: 0,
-            ..*flight
+            ..**flight
         };
         self.earliest_flight = self.earliest_flight.min(deadline);
-        let copy = self.flights.insert(copy);
+        let copy = self.flights.insert(copy, b"");
         self.mirroring += 1;
         self.counters.mirrored += 1;
         if let Some(to) = config.forward(route).and_then(|forward| forward.mirror.as_ref()) {

@@ -374,9 +374,7 @@ impl Engine {
             self.wake_down(flight.down);
         }
         self.pace_session(flight.down, up, flight.pace);
-        self.spares.give(flight.copy);
-        self.spares.give(flight.note);
-        self.spares.give(flight.edits);
+        self.empty(flight);
     }
 
     /// An upstream will send no more.
