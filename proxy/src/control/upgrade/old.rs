@@ -17,8 +17,9 @@ use tokio::sync::{Notify, oneshot};
 
 use super::message::{Message, Moved, VERSION, receive, send};
 use super::pid_file::{self, Outcome};
-use super::{Takes, VARIABLE};
+use super::{Takes, VARIABLE, found};
 use crate::control::systemd::{News, tell};
+use crate::control::{Control, Refused};
 use crate::worker::Hands;
 
 /// What is started by an upgrade.
@@ -70,8 +71,7 @@ pub struct Upgrades(Arc<Inner>);
 struct Inner {
     program: Program,
     pid_file: Option<PathBuf>,
-    /// How long a new process may take until it is ready.
-    patience: Duration,
+    control: Control,
     hands: Hands,
     /// Sockets that are no listener's.
     others: Mutex<Vec<(String, OwnedFd)>>,
@@ -84,18 +84,14 @@ struct Inner {
 }
 
 impl Upgrades {
-    /// Upgrades of the proxy whose workers these are. A new process has `patience` to get
-    /// ready; `pid_file` is told of the one that takes over, and of what came of each upgrade.
-    pub fn new(
-        program: Program,
-        hands: Hands,
-        pid_file: Option<PathBuf>,
-        patience: Duration,
-    ) -> Self {
+    /// Upgrades of this proxy. `pid_file` is told of the process that takes over, and of what
+    /// came of each upgrade.
+    pub fn new(program: Program, control: Control, pid_file: Option<PathBuf>) -> Self {
+        let hands = control.hands();
         Self(Arc::new(Inner {
             program,
             pid_file,
-            patience,
+            control,
             hands,
             others: Mutex::default(),
             under_way: AtomicBool::new(false),
@@ -128,14 +124,25 @@ impl Upgrades {
         let inner = self.0.clone();
         let work = move || {
             if inner.under_way.swap(true, Ordering::AcqRel) {
-                tracing::warn!("an upgrade is under way already");
-                let _ = told.send(Err("an upgrade is under way already".to_owned()));
+                let why = "an upgrade is under way already: ask again once it has ended";
+                tracing::warn!("{why}");
+                let _ = told.send(Err(why.to_owned()));
                 return;
             }
-            let came = inner.upgrade();
-            // One that succeeded is the last.
-            inner.under_way.store(came.is_ok(), Ordering::Release);
-            inner.tell(&came);
+            // A reload that runs comes first; one that is asked for now waits.
+            let mut heir = inner.control.heir();
+            let came = match *heir {
+                Some(heir) => Err(Refused::Replaced(heir).to_string()),
+                None => {
+                    let begun = Outcome::clock();
+                    let came = inner.upgrade();
+                    *heir = came.as_ref().ok().copied();
+                    inner.tell(&came, begun);
+                    came
+                }
+            };
+            drop(heir);
+            inner.under_way.store(false, Ordering::Release);
             if came.is_ok() {
                 inner.succeeded.store(true, Ordering::Release);
                 inner.successor.notify_one();
@@ -173,12 +180,14 @@ impl Upgrades {
 impl Inner {
     fn upgrade(&self) -> Result<u32, String> {
         let path = self.program.path.display();
+        // As the config says it now.
+        let patience = self.control.snapshot().timeouts.upgrade;
         tracing::info!(%path, "upgrade: starting the new process");
         let (ours, theirs) = UnixStream::pair().map_err(|error| format!("no sockets: {error}"))?;
         let child = self.program.start(theirs.into());
         let mut child = child.map_err(|error| format!("cannot start {path}: {error}"))?;
         let began = Instant::now();
-        let takes = self.introduce(&ours, began).and_then(|takes| {
+        let takes = self.introduce(&ours, began, patience).and_then(|takes| {
             send(&ours, &Message::Go, b"", None)?;
             Ok(takes)
         });
@@ -192,7 +201,7 @@ impl Inner {
                 return Err(match (ended, error.kind()) {
                     (Some(status), _) => format!("the new process has ended: {status}"),
                     (None, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                        format!("the new process was not ready within {:?}", self.patience)
+                        format!("the new process was not ready within {patience:?}")
                     }
                     (None, _) => format!("the new process: {error}"),
                 });
@@ -215,12 +224,23 @@ impl Inner {
         Ok(child.id())
     }
 
-    /// Gives the new process all sockets and waits until it is ready; what it takes.
-    fn introduce(&self, to: &UnixStream, began: Instant) -> io::Result<Vec<Takes>> {
-        to.set_write_timeout(Some(self.patience))?;
+    /// Gives the new process all sockets, and what is known of endpoints, and waits until it
+    /// is ready; what it takes.
+    fn introduce(
+        &self,
+        to: &UnixStream,
+        began: Instant,
+        patience: Duration,
+    ) -> io::Result<Vec<Takes>> {
+        to.set_write_timeout(Some(patience))?;
         let lent = self.hands.lend();
         let others = lock(&self.others);
-        let sockets = lent.len() + others.len();
+        let found = found::pack(&self.control.snapshot()).unwrap_or_else(|error| {
+            // It finds them itself, with luck.
+            tracing::warn!(%error, "upgrade: endpoints that were found are not handed over");
+            None
+        });
+        let sockets = lent.len() + others.len() + usize::from(found.is_some());
         send(to, &Message::Hello { version: VERSION, sockets }, b"", None)?;
         for lent in &lent {
             let (configured, address) = (lent.configured, lent.address);
@@ -230,7 +250,11 @@ impl Inner {
             send(to, &Message::Other { name: name.clone() }, b"", Some(socket.as_fd()))?;
         }
         drop(others);
-        let left = self.patience.saturating_sub(began.elapsed());
+        if let Some(found) = found {
+            let message = Message::Other { name: found::NAME.to_owned() };
+            send(to, &message, b"", Some(found.as_fd()))?;
+        }
+        let left = patience.saturating_sub(began.elapsed());
         to.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
         match receive(to)?.map(|heard| heard.message) {
             Some(Message::Ready { version: VERSION, listeners }) => Ok(listeners),
@@ -240,7 +264,7 @@ impl Inner {
     }
 
     /// Tells everybody what came of an upgrade.
-    fn tell(&self, came: &Result<u32, String>) {
+    fn tell(&self, came: &Result<u32, String>, begun: u128) {
         match came {
             Ok(pid) => {
                 tracing::info!(pid, "upgrade: the new process has taken over");
@@ -253,7 +277,7 @@ impl Inner {
         }
         let Some(path) = &self.pid_file else { return };
         let named = came.as_ref().map_or(Ok(()), |pid| pid_file::write(path, *pid));
-        if let Err(error) = named.and_then(|()| Outcome::now(came).write(path)) {
+        if let Err(error) = named.and_then(|()| Outcome::now(came, begun).write(path)) {
             tracing::error!(%error, path = %path.display(), "the pid file cannot be written");
         }
     }
