@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::series::Series;
 use super::*;
 use crate::config::compile;
-use crate::engine::report::{Ended, Ending};
+use crate::engine::report::{Ended, Ending, Own, Track};
 use crate::snapshot::Snapshot;
 
 /// What has ended, by class.
@@ -85,17 +85,18 @@ fn ended(route: Option<usize>, how: Ending, took: u64) -> Ended<'static> {
     Ended {
         listener: 0,
         protocol: Some(0),
-        route,
-        at: Some((0, 1)),
         kind: polyport_codecs::Kind::Request,
         how,
+        track: Track {
+            route: route.unwrap_or(usize::MAX),
+            at: Some((0, 1)),
+            request: 10,
+            reply: 100,
+            ..Track::since(0)
+        },
         took,
         upstream: took,
-        request: 10,
-        reply: 100,
-        retries: 0,
-        down: None,
-        view: None,
+        own: Own::default(),
         told: b"id-1",
     }
 }
