@@ -465,6 +465,29 @@ fn what_is_asked_for_while_an_upgrade_is_under_way_waits_or_is_refused() {
 }
 
 #[test]
+fn a_process_that_is_told_to_stop_while_it_is_upgraded_leaves_no_other() {
+    if direct() {
+        return;
+    }
+    let server = chaos::HTTP.server();
+    let rest = LATE.to_owned() + &all("http", "protocol = \"http\"", server.address, "");
+    let mut edge = Edge::start(&rest);
+    let from = edge.process.log().len();
+    let upgrade = edge.ask_for_upgrade();
+    edge.told(from, NOTHING);
+    edge.process.terminate();
+    assert!(edge.process.wait().success(), "{}", edge.process.log());
+    let (well, complaint) = Edge::hear(upgrade);
+    assert!(!well, "{complaint}");
+    let start = Instant::now();
+    while std::net::TcpStream::connect(edge.address).is_ok() {
+        assert!(start.elapsed() < PATIENCE, "somebody goes on:\n{}", edge.process.log());
+        sleep(Duration::from_millis(20));
+    }
+    assert!(!edge.folder.path().join("polyport.pid").exists(), "its pid file stays");
+}
+
+#[test]
 fn a_reload_that_waited_for_an_upgrade_in_vain_is_done_by_the_old_process() {
     if direct() {
         return;

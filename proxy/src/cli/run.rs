@@ -128,6 +128,7 @@ pub(super) fn run(
     admin.leaving.store(true, Ordering::Relaxed);
     let succeeded = upgrades.have_succeeded();
     if !succeeded {
+        upgrades.abandon();
         systemd::tell(News::Stopping);
     }
     let control = proxy.control().clone();

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::{Notify, oneshot};
 
 use super::message::{Message, Moved, VERSION, receive, send};
@@ -76,11 +77,20 @@ struct Inner {
     /// Sockets that are no listener's.
     others: Mutex<Vec<(String, OwnedFd)>>,
     under_way: AtomicBool,
+    starting: Mutex<Starting>,
     failures: AtomicU64,
     succeeded: AtomicBool,
     successor: Notify,
     /// Sends connections to the process that took over.
     sender: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The new process, while it may still be ended for nothing.
+#[derive(Default)]
+struct Starting {
+    child: Option<Pid>,
+    /// This process stops: there are to be no others in its stead.
+    stopped: bool,
 }
 
 impl Upgrades {
@@ -95,6 +105,7 @@ impl Upgrades {
             hands,
             others: Mutex::default(),
             under_way: AtomicBool::new(false),
+            starting: Mutex::default(),
             failures: AtomicU64::new(0),
             succeeded: AtomicBool::new(false),
             successor: Notify::new(),
@@ -166,6 +177,17 @@ impl Upgrades {
         self.0.successor.notified().await;
     }
 
+    /// This process was told to stop: a new one that is not in charge yet ends, and no other
+    /// is started.
+    pub fn abandon(&self) {
+        let mut starting = lock(&self.0.starting);
+        starting.stopped = true;
+        if let Some(child) = starting.child {
+            // Whoever waits for it says what came of it.
+            let _ = kill_process(child, Signal::KILL);
+        }
+    }
+
     /// Waits until all connections that moved have been sent. Call it when the workers have
     /// ended.
     pub fn finish(&self) {
@@ -187,13 +209,23 @@ impl Inner {
         let child = self.program.start(theirs.into());
         let mut child = child.map_err(|error| format!("cannot start {path}: {error}"))?;
         let began = Instant::now();
-        let takes = self.introduce(&ours, began, patience).and_then(|takes| {
+        let stopped = || io::Error::other("it is not wanted, as this one stops");
+        let takes = self.set_out(&child).then(|| self.introduce(&ours, began, patience));
+        let takes = takes.unwrap_or_else(|| Err(stopped())).and_then(|takes| {
+            // Not ended from here on, unless for a reason.
+            let mut starting = lock(&self.starting);
+            if starting.stopped {
+                return Err(stopped());
+            }
             send(&ours, &Message::Go, b"", None)?;
+            starting.child = None;
             Ok(takes)
         });
         let takes = match takes {
             Ok(takes) => takes,
             Err(error) => {
+                // Its number may be another's once it was waited for.
+                lock(&self.starting).child = None;
                 // It may have ended already; the exit status is worth more than our error then.
                 let ended = wait_a_moment(&mut child);
                 let _ = child.kill();
@@ -222,6 +254,13 @@ impl Inner {
             Err(error) => tracing::error!(%error, "connections cannot be handed over"),
         }
         Ok(child.id())
+    }
+
+    /// Whether the new process is still wanted.
+    fn set_out(&self, child: &Child) -> bool {
+        let mut starting = lock(&self.starting);
+        starting.child = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        !starting.stopped
     }
 
     /// Gives the new process all sockets, and what is known of endpoints, and waits until it
