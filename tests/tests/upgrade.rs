@@ -469,16 +469,21 @@ fn a_process_that_is_told_to_stop_while_it_is_upgraded_leaves_no_other() {
     if direct() {
         return;
     }
-    let server = chaos::HTTP.server();
-    let rest = LATE.to_owned() + &all("http", "protocol = \"http\"", server.address, "");
+    let server = chaos::REDIS.server();
+    let rest = LATE.to_owned() + &all("redis", "protocol = \"redis\"", server.address, "");
     let mut edge = Edge::start(&rest);
+    // As long as it waits, the old process does not end.
+    let mut waiter = Raw::say(edge.address, command(&["BLPOP", "list", "0"]));
     let from = edge.process.log().len();
     let upgrade = edge.ask_for_upgrade();
     edge.told(from, NOTHING);
     edge.process.terminate();
-    assert!(edge.process.wait().success(), "{}", edge.process.log());
     let (well, complaint) = Edge::hear(upgrade);
-    assert!(!well, "{complaint}");
+    assert!(!well && complaint.contains("the new process"), "{complaint}");
+    let mut pusher = Raw::say(server.address, command(&["RPUSH", "list", "pushed"]));
+    assert_eq!(pusher.until("\r\n"), ":1\r\n");
+    assert!(waiter.until_closed().ends_with("pushed\r\n"));
+    assert!(edge.process.wait().success(), "{}", edge.process.log());
     let start = Instant::now();
     while std::net::TcpStream::connect(edge.address).is_ok() {
         assert!(start.elapsed() < PATIENCE, "somebody goes on:\n{}", edge.process.log());
