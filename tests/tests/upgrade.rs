@@ -435,15 +435,21 @@ fn what_is_asked_for_while_an_upgrade_is_under_way_waits_or_is_refused() {
     for crowd in &mut crowds {
         crowd.go_on(50);
     }
+    // It takes as long as we like.
+    fs::copy(binary(), edge.folder.path().join("real")).expect("a copy of the binary");
+    let gate = "echo waiting >&2; while [ ! -e go ]; do sleep 0.1; done; exec ./real \"$@\"";
+    install_script(&edge.folder, gate);
     let from = edge.process.log().len();
     let first = edge.ask_for_upgrade();
+    edge.told(from, "waiting");
+    let second = edge.ask_for_upgrade();
+    let refused = Edge::post(admin, "/api/upgrade");
+    assert!(refused.contains("under way already") && refused.ends_with("409"), "{refused}");
+    fs::write(edge.folder.path().join("go"), "").expect("a file");
     edge.told(from, NOTHING);
     // The new process knows nothing of this route.
     edge.add("added");
     kill_process(id(old), Signal::HUP).expect("sending SIGHUP");
-    let second = edge.ask_for_upgrade();
-    let refused = Edge::post(admin, "/api/upgrade");
-    assert!(refused.contains("under way already") && refused.ends_with("409"), "{refused}");
     let asked = std::thread::spawn(move || Edge::post(admin, "/api/reload"));
     let (well, complaint) = Edge::hear(first);
     assert!(well, "{complaint}\n{}", edge.process.log());
