@@ -89,6 +89,9 @@ impl Hop {
     }
 }
 
+/// Dialects that a protocol may have, at most: whoever counts by them has so many places.
+pub const DIALECTS: usize = 8;
+
 /// What becomes of the downstream connection after a local reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum After {
@@ -105,6 +108,23 @@ pub enum After {
 pub trait Protocol: Send + Sync + 'static {
     /// The value of the metadata key `protocol`, and its name in configs.
     fn name(&self) -> &'static str;
+
+    /// What people call the ways in which it is spoken, to be counted and shown apart
+    /// (`http2`, `grpc`): [`Head::dialect`] is a position in this list, of which the first is
+    /// the protocol's plain form. At most [`DIALECTS`]; empty, by default: it has one form.
+    fn dialects(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The name of the dialect at this position; the protocol's own where there is none.
+    fn dialect(&self, at: u8) -> &'static str {
+        self.dialects().get(usize::from(at)).copied().unwrap_or(self.name())
+    }
+
+    /// The dialect of connections that carry many streams ([`Protocol::streams`]).
+    fn stream_dialect(&self) -> u8 {
+        0
+    }
 
     /// What the first bytes of a connection say. Pure; may be called again with
     /// more bytes, and must then not contradict an earlier `No` or `Yes`.

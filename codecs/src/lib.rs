@@ -41,7 +41,7 @@ pub mod thrift;
 pub mod tls;
 
 pub use answer::Answer;
-pub use codec::{After, Codec, Decoder, Hop, KeySpec, Leave, Protocol, Side, known};
+pub use codec::{After, Codec, DIALECTS, Decoder, Hop, KeySpec, Leave, Protocol, Side, known};
 pub use detect::{CERTAIN, Detection, Probe, detect};
 pub use error::{DecodeError, ErrorKind};
 pub use frame::{Body, Exchange, Fault, Head, Kind, Lease, Outcome, Profile, ReplyTo, Step};

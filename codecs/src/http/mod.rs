@@ -11,6 +11,7 @@
 
 mod body;
 mod change;
+mod dialect;
 mod fields;
 mod grpc;
 mod head;
@@ -71,6 +72,8 @@ pub(crate) mod note {
     pub(crate) const GRPC: u64 = 1 << 10;
     /// Its sender takes trailers.
     pub(crate) const TRAILERS: u64 = 1 << 11;
+    /// It asks to become a WebSocket, and nothing else.
+    pub(crate) const WEBSOCKET: u64 = 1 << 12;
 
     /// The Connection field of an answer that the proxy gives itself, line end included.
     pub(crate) fn connection(to: ReplyTo) -> &'static str {
@@ -90,6 +93,14 @@ pub(crate) mod note {
 impl Protocol for Http {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn dialects(&self) -> &'static [&'static str] {
+        dialect::NAMES
+    }
+
+    fn stream_dialect(&self) -> u8 {
+        dialect::HTTP2
     }
 
     fn probe(&self, prefix: &[u8]) -> Probe {

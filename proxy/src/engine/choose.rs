@@ -88,6 +88,10 @@ impl Engine {
         down.track.route = number.unwrap_or(usize::MAX);
         let mut tapped = Tapped {
             protocol: snapshot.protocols.get(protocol).map_or("tcp", |e| e.protocol.name()),
+            dialect: snapshot
+                .protocols
+                .get(protocol)
+                .map_or("tcp", |e| e.protocol.dialect(head.dialect)),
             kind: head.kind,
             route: found.map(|(_, route)| route.name.as_str()),
             cluster: None,
@@ -301,6 +305,7 @@ impl Engine {
         let found = snapshot.routes.choose(&view);
         let mut tapped = Tapped {
             protocol: "tcp",
+            dialect: "tcp",
             kind: Kind::Oneway,
             route: found.map(|(_, route)| route.name.as_str()),
             cluster: None,

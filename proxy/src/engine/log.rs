@@ -150,7 +150,7 @@ impl Logger {
         let mut line = self.spare.pop().unwrap_or_default();
         (line.wanted, line.lucky) = (wanted, lucky);
         line.listener = down.listener;
-        line.protocol = down.protocol;
+        (line.protocol, line.dialect) = (down.protocol, down.track.dialect);
         line.source = down.peer.source;
         line.connection = from.id.to_wire(64);
         (line.kind, line.start, line.bytes_in) = (from.kind, from.start, from.bytes_in);
@@ -450,6 +450,9 @@ impl Engine {
             worker: self.worker,
             listener: listener.map_or("", |listener| listener.name.as_str()),
             protocol: protocol.map_or("tcp", |enabled| enabled.protocol.name()),
+            dialect: protocol.and_then(|enabled| {
+                enabled.protocol.dialects().get(usize::from(line.dialect)).copied()
+            }),
             cluster: cluster.map(|cluster| cluster.name.as_str()),
             endpoint: endpoint.map(|endpoint| endpoint.address),
             outcome: how.word(),

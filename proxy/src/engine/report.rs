@@ -48,6 +48,8 @@ pub struct Ended<'a> {
     pub listener: usize,
     /// Index into the snapshot's protocols; `None`: opaque bytes.
     pub protocol: Option<usize>,
+    /// Which of its protocol's dialects it is ([`Head::dialect`]).
+    pub dialect: u8,
     /// The number of its route ([`crate::snapshot::Snapshot::route_id`]); `None` where none
     /// was taken.
     pub route: Option<usize>,
@@ -92,12 +94,15 @@ pub struct Track {
     pub status: u32,
     /// Ending often it was tried again.
     pub retries: u32,
+    /// Its dialect.
+    pub dialect: u8,
 }
 
 impl Track {
     /// Of a message whose head came at this time, µs.
     pub fn since(since: u64) -> Self {
-        Self { since, route: usize::MAX, at: None, request: 0, reply: 0, status: 0, retries: 0 }
+        let (route, dialect) = (usize::MAX, 0);
+        Self { since, route, at: None, request: 0, reply: 0, status: 0, retries: 0, dialect }
     }
 
     fn route(&self) -> Option<usize> {
@@ -137,6 +142,7 @@ impl Engine {
         self.report(&Ended {
             listener,
             protocol,
+            dialect: track.dialect,
             route: track.route(),
             at: track.at,
             kind: head.kind,
@@ -166,6 +172,7 @@ impl Engine {
         self.report(&Ended {
             listener: flight.listener,
             protocol: Some(flight.protocol),
+            dialect: flight.track.dialect,
             route: flight.track.route(),
             at,
             kind: if flight.oneway { Kind::Oneway } else { Kind::Request },
@@ -261,6 +268,7 @@ impl Engine {
         self.report(&Ended {
             listener,
             protocol,
+            dialect: track.dialect,
             route: track.route(),
             at: track.at,
             kind: Kind::Request,

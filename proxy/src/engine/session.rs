@@ -194,6 +194,7 @@ impl Engine {
             {
                 tap(&Tapped {
                     protocol: protocol.map_or("tcp", |enabled| enabled.protocol.name()),
+                    dialect: protocol.map_or("tcp", |of| of.protocol.dialect(head.dialect)),
                     kind: head.kind,
                     route: found.map(|(_, route)| route.name.as_str()),
                     cluster: None,

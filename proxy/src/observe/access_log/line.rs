@@ -30,6 +30,8 @@ pub struct Line {
     pub(crate) listener: usize,
     /// Index into the snapshot's protocols; `None`: opaque bytes.
     pub(crate) protocol: Option<usize>,
+    /// Which of its dialects.
+    pub(crate) dialect: u8,
     /// The client's address.
     pub(crate) source: SocketAddr,
     /// Names the client's connection within its worker.
@@ -63,6 +65,7 @@ impl Default for Line {
             route: None,
             listener: 0,
             protocol: None,
+            dialect: 0,
             source: (Ipv4Addr::UNSPECIFIED, 0).into(),
             connection: 0,
             kind: "",
