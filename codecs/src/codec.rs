@@ -209,6 +209,12 @@ pub trait Protocol: Send + Sync + 'static {
         None
     }
 
+    /// The same request, to be answered by [`Protocol::local_reply`] or [`Protocol::respond`]
+    /// with words that say that the connection ends ([`Leave::Reply`]). By default unchanged.
+    fn last(&self, to: ReplyTo) -> ReplyTo {
+        to
+    }
+
     /// [`Exchange::Session`]: appends the last words to a client whose session,
     /// opened by `opened`, the proxy has to end. By default none.
     fn farewell(&self, _opened: ReplyTo, _fault: Fault, _out: &mut Vec<u8>) {}

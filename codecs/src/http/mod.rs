@@ -194,6 +194,10 @@ impl Protocol for Http {
         Some(respond::respond(to, answer, out))
     }
 
+    fn last(&self, to: ReplyTo) -> ReplyTo {
+        ReplyTo { token: to.token | note::CLOSE, ..to }
+    }
+
     fn reject(&self, error: &DecodeError, out: &mut Vec<u8>) {
         local::reject(error, out);
     }

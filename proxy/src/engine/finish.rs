@@ -128,8 +128,8 @@ impl Engine {
         } else {
             self.counters.faults += 1;
             let mut reply = self.spares.take();
-            let after =
-                self.local_reply(flight.protocol, flight.reply_to, &flight.note, fault, &mut reply);
+            let to = self.parting(flight.down, flight.protocol, flight.reply_to);
+            let after = self.local_reply(flight.protocol, to, &flight.note, fault, &mut reply);
             self.log_flight(&mut flight, How::Fault(fault), reply.len());
             let last = flight.last || after == After::Close || !(flight.sent || whole);
             self.append_to_lane(flight.down, flight.lane, id, &reply);

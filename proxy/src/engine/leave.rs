@@ -7,7 +7,7 @@
 //! is in flight is answered, whatever else comes is refused, and then the connection ends.
 //! Sessions are told one by one, so that not all of their clients come back at once.
 
-use polyport_codecs::{Fault, Leave};
+use polyport_codecs::{Fault, Leave, ReplyTo};
 use rand::Rng;
 
 use super::Engine;
@@ -65,6 +65,14 @@ impl Downstream {
         self.leaving.as_ref().is_some_and(|leaving| leaving.told == Some(Leave::Reply))
             // What is behind it would be done and not be answered.
             && self.in_flight == 1
+            && self.held.is_none()
+    }
+
+    /// Whether an answer of the proxy's own, written now, is to tell its client that the
+    /// connection ends.
+    fn ends_with_own_reply(&self) -> bool {
+        self.leaving.as_ref().is_some_and(|leaving| leaving.told == Some(Leave::Reply))
+            && self.in_flight == 0
             && self.held.is_none()
     }
 
@@ -237,6 +245,16 @@ impl Engine {
         } else {
             self.spares.give(words);
         }
+    }
+
+    /// The request that the proxy is about to answer itself: where its client leaves and is to
+    /// learn it from the reply, as one whose connection ends with it.
+    pub(super) fn parting(&self, id: DownId, protocol: usize, to: ReplyTo) -> ReplyTo {
+        if !self.downs.get(id).is_some_and(|down| down.ends_with_own_reply()) {
+            return to;
+        }
+        let enabled = self.snapshot.protocols.get(protocol);
+        enabled.map_or(to, |enabled| enabled.protocol.last(to))
     }
 
     /// Goes on with whatever leaves.

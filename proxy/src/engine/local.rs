@@ -30,7 +30,8 @@ impl Engine {
         }
         let answer = Answer { status: reply.status, headers: &headers, body: &reply.body };
         let mut out = self.spares.take();
-        let after = enabled.protocol.respond(head.reply_to, &answer, &mut out);
+        let to = self.parting(id, protocol, head.reply_to);
+        let after = enabled.protocol.respond(to, &answer, &mut out);
         let close = after != Some(After::Keep) || head.last;
         self.log_local(How::Answered, reply.status.into(), out.len());
         self.owe(id, out, close);
@@ -68,8 +69,8 @@ impl Engine {
             return;
         }
         let mut reply = self.spares.take();
-        let after =
-            self.local_reply(protocol, head.reply_to, head.noted(message), fault, &mut reply);
+        let to = self.parting(id, protocol, head.reply_to);
+        let after = self.local_reply(protocol, to, head.noted(message), fault, &mut reply);
         self.log_refused(id, protocol, head, message, fault, reply.len());
         // Where it is to leave anyhow, what else was read is answered, too.
         let leaving = self.downs.get(id).is_some_and(|down| down.leaving.is_some());

@@ -71,8 +71,9 @@ async def shows(page, url, protocols):
     await live(page, url)
     for name in protocols.split(","):
         await page.until(
-            f"[...document.querySelectorAll('#legend li')].some((one) => one.dataset.name === '{name}' "
-            f"&& one.querySelector('b').innerText !== '0/s')", f"messages of {name}"
+            # Within the two minutes that the chart shows: some come in bursts.
+            f"[...document.querySelectorAll('#legend li')].some((one) => one.dataset.name === '{name}') "
+            f"&& known.series.get('{name}').some((rate) => rate > 0)", f"messages of {name}"
         )
         slow = await page.run(
             f"document.querySelector('#legend li[data-name=\"{name}\"] .quiet').innerText")

@@ -94,6 +94,18 @@ fn where_replies_say_it_the_next_one_does_and_what_is_behind_it_is_not_done() {
 }
 
 #[test]
+fn an_answer_of_the_proxys_own_says_it_like_a_servers() {
+    let mut worker = worker(&toy::ALONE);
+    let client = worker.ask(&(line(2) + &line(3)));
+    drain(&mut worker);
+    worker.engine.broken(ConnId::Up(worker.ups[0]));
+    worker.turn();
+    assert_eq!(worker.got(client), gets(2, "!UpstreamReset."), "and nothing behind it");
+    worker.pass(1_100);
+    assert!(worker.closed.contains(&client) && worker.engine.is_drained());
+}
+
+#[test]
 fn where_there_are_no_words_whoever_never_rests_is_served_until_the_last_call() {
     let mut worker = worker(&toy::PIPELINED);
     let client = worker.ask(&line(0));
