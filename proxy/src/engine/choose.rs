@@ -8,10 +8,9 @@ use polyport_router::Route;
 use rand::Rng;
 
 use super::guard::{Denied, Stop};
-use super::log::How;
 use super::patience::times_of;
 use super::pool::{NoConnection, Wanted};
-use super::report::Track;
+use super::report::{Ending, Joined, Own, Track};
 use super::state::{DownId, DownState, UpId, UpMode};
 use super::{Engine, Tapped};
 use crate::edit::{Reply, render};
@@ -170,7 +169,7 @@ impl Engine {
             },
         };
         if self.logger.is_some() && !matches!(chosen, Err(Nowhere::Wait | Nowhere::Queue(_))) {
-            self.log_choice(id, head, tapped.route, &view);
+            self.log_choice(id, false, tapped.route, &view);
         }
         if let Some(tap) = &self.tap
             && !matches!(chosen, Err(Nowhere::Wait | Nowhere::Queue(_)))
@@ -338,7 +337,7 @@ impl Engine {
             return false;
         }
         if self.logger.is_some() {
-            self.log_as(id, "session", 0, tapped.route, &view);
+            self.log_choice(id, false, tapped.route, &view);
         }
         if let Some(tap) = &self.tap {
             tapped.fault = match &joined {
@@ -355,8 +354,7 @@ impl Engine {
                 }
                 self.count_session(up);
                 self.measure_speech(id, None);
-                let line = self.take_line(Some(up));
-                self.log_joined(id, line);
+                let line = self.take_line(true);
                 if let Some(down) = self.downs.get_mut(id) {
                     down.metadata = Some(metadata);
                     down.state = DownState::Session(up);
@@ -365,19 +363,24 @@ impl Engine {
                 self.pace_session(id, up, pace);
                 let route = found.and_then(|(at, _)| snapshot.route_id(at));
                 let route = route.unwrap_or(usize::MAX);
-                self.joined(id, up, Track { route, ..Track::since(self.micros) }, Vec::new(), true);
+                if let Some(track) = self.downs.get(id).map(|down| down.track) {
+                    let track = Track { route, ..track };
+                    self.joined(id, up, Joined::by(track, Vec::new(), line));
+                    self.report_opening(id, Ending::Opened);
+                }
                 let times = found.map(|(route, _)| times_of(&snapshot, route));
                 self.begin_session(id, times.unwrap_or_default());
                 true
             }
             Err(Nowhere::Reset) => {
-                self.log_local(How::Reset, 0, 0);
+                self.report_now(id, Kind::Oneway, 0, Ending::Reset, Own::default());
                 self.reset_down(id);
                 false
             }
             Err(nowhere) => {
                 let fault = if let Nowhere::Fault(fault) = nowhere { fault } else { Fault::Denied };
-                self.log_local(How::Fault(fault), 0, 0);
+                let how = Ending::Failed { fault, cut: false };
+                self.report_now(id, Kind::Oneway, 0, how, Own::default());
                 self.close_down(id);
                 false
             }

@@ -3,8 +3,7 @@
 use polyport_codecs::{Body, Exchange, Fault, Head, Hop, Kind, Lease, Side};
 
 use super::choose::{Chosen, Nowhere};
-use super::log::How;
-use super::report::{Ending, Track};
+use super::report::{Ending, Joined, Own, Track};
 use super::state::{
     ConnId, Dialogue, DownId, DownState, Expected, Flight, FlightId, Lane, UpId, UpMode,
 };
@@ -35,17 +34,18 @@ impl Engine {
                 self.tell(id);
             }
         }
+        self.log_message();
         match head.kind {
             Kind::Request | Kind::Oneway => self.forward(id, head, message, buf),
             Kind::Heartbeat | Kind::Local => {
                 self.counters.local += 1;
-                self.report_here(id, head, message, Ending::Local);
                 let mut reply = self.spares.take();
                 let enabled = self.downs.get(id).and_then(|down| down.protocol);
                 if let Some(enabled) = enabled.and_then(|at| self.snapshot.protocols.get(at)) {
                     enabled.protocol.answer(head, message, &mut reply);
                 }
-                self.log_at_home(id, head, message, reply.len());
+                let own = Own { status: 0, bytes: reply.len() };
+                self.report_here(id, head, message, Ending::Local, own);
                 self.owe(id, reply, head.last);
                 if head.last {
                     self.stop_reading(id);
@@ -59,7 +59,6 @@ impl Engine {
 
     fn forward(&mut self, id: DownId, head: &Head, message: &[u8], buf: &[u8]) -> Passed {
         let snapshot = self.config_of_down(id);
-        self.log_message();
         let Some(down) = self.downs.get_mut(id) else { return NOWHERE };
         let Some(protocol) = down.protocol else { return NOWHERE };
         let Some(enabled) = snapshot.protocols.get(protocol) else { return NOWHERE };
@@ -121,7 +120,7 @@ impl Engine {
                 self.stop_reading(id);
                 return NOWHERE;
             }
-            self.log_unchosen(id, head, message);
+            self.log_unchosen(id, message);
             let edits = (Vec::new(), Vec::new());
             let lease = match lease {
                 // Where the codec thinks that nothing is held: it is, until it is given back.
@@ -141,15 +140,13 @@ impl Engine {
                 Err(Nowhere::Reset) => {
                     self.counters.requests += 1;
                     self.counters.faults += 1;
-                    self.log_local(How::Reset, 0, 0);
-                    self.report_here(id, head, message, Ending::Reset);
+                    self.report_here(id, head, message, Ending::Reset, Own::default());
                     self.reset_down(id);
                     return NOWHERE;
                 }
                 Err(Nowhere::Answer(reply, values)) => {
                     self.counters.local += 1;
-                    self.report_here(id, head, message, Ending::Local);
-                    self.answer(id, protocol, head, &reply, &values);
+                    self.answer(id, protocol, head, message, &reply, &values);
                     self.spares.give(values);
                     return NOWHERE;
                 }
@@ -186,7 +183,7 @@ impl Engine {
         }
         let times = patience::times_of(&snapshot, route);
         self.counters.requests += 1;
-        let line = self.take_line(Some(up));
+        let line = self.take_line(true);
         if pace > 0 {
             self.set_pace(ConnId::Up(up), pace);
         }
@@ -283,7 +280,6 @@ impl Engine {
             self.counters.faults += 1;
             self.unlease(up);
             let fault = if head.body == Body::None { Fault::Unsupported } else { Fault::TooLarge };
-            self.report_here(id, head, message, Ending::Failed { fault, cut: false });
             self.refuse(id, protocol, head, message, fault);
             return NOWHERE;
         }
@@ -352,12 +348,11 @@ impl Engine {
             let opened = exchange != Exchange::Session;
             self.counters.answered += u64::from(opened);
             if let Some(mut flight) = self.forget_flight(flight) {
-                self.log_joined(id, flight.line.take());
-                let told = flight.told.clone();
-                if opened {
-                    self.report_flight(&mut flight, Ending::Opened);
-                }
-                self.joined(id, up, flight.track, told, opened);
+                let told = std::mem::take(&mut flight.told);
+                self.joined(id, up, Joined::by(flight.track, told, flight.line.take()));
+            }
+            if opened {
+                self.report_opening(id, Ending::Opened);
             }
             self.begin_session(id, times);
             // It cannot go to another process any more, if it was to.

@@ -3,12 +3,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use polyport_codecs::{
-    Body, DecodeError, Detection, ErrorKind, Fault, Head, Outcome, Probe, Step, detect,
-};
+use polyport_codecs::{Body, DecodeError, Detection, ErrorKind, Fault, Head, Probe, Step, detect};
 
 use super::dispatch::Passed;
-use super::log::How;
 use super::peer::facts_of;
 use super::pool::Party;
 use super::report::{Ending, Track};
@@ -100,7 +97,6 @@ impl Engine {
             releasing: false,
             held: None,
             latest_id: 0,
-            line: None,
             spoke: None,
             leaving: None,
             dialogue: None,
@@ -203,14 +199,14 @@ impl Engine {
                     match self.converse(id, up, rest, net) {
                         Some(taken) => {
                             at += taken;
-                            self.count_in_session(id, taken);
+                            self.count_said(id, taken);
                         }
                         None => return at,
                     }
                 }
                 DownState::Session(up) => {
                     if !rest.is_empty() {
-                        self.count_in_session(id, rest.len());
+                        self.count_said(id, rest.len());
                         self.pass_up(id, up, rest, net);
                     }
                     return buf.len();
@@ -456,8 +452,10 @@ impl Engine {
             let silent = self.ups.get(up).is_some_and(|upstream| {
                 !matches!(upstream.state, UpState::Idle) || !upstream.input.is_empty()
             });
-            self.log_session(id, How::Fault(Fault::Malformed));
             if let Some(down) = self.downs.get_mut(id) {
+                if let Some(joined) = &mut down.joined {
+                    joined.fault = Some(Fault::Malformed);
+                }
                 down.state = DownState::Idle;
                 let dialogue = down.dialogue.take();
                 self.counters.abandoned += u64::from(dialogue.is_some_and(|had| !had.begun));
@@ -570,7 +568,6 @@ impl Engine {
     /// shared upstreams go on, those that served it alone are closed.
     pub(super) fn close_down(&mut self, id: DownId) {
         self.unwait(id);
-        self.log_session(id, How::Replied(Some(Outcome::Ok)));
         let Some(mut down) = self.downs.remove(id) else { return };
         self.measure_departure(&down);
         self.actions.push(Action::Close(ConnId::Down(id)));
@@ -585,7 +582,7 @@ impl Engine {
                 u64::from(down.dialogue.take().is_some_and(|had| !had.begun));
             if let Some(joined) = down.joined.take() {
                 let facts = (down.listener, down.protocol);
-                self.report_left(id, facts, joined, Ending::Abandoned);
+                self.report_left(facts, joined, Ending::Abandoned);
             }
             self.close_up(up, Fault::UpstreamReset);
         }

@@ -5,10 +5,9 @@ use polyport_codecs::{After, Fault, Lease};
 
 use super::Engine;
 use super::buffer::Spares;
-use super::log::How;
 use super::observe::Seen;
 use super::pool::Party;
-use super::report::Ending;
+use super::report::{Ending, Own};
 use super::state::{ConnId, DownId, DownState, Downstream, Flight, FlightId, Lane, UpId, UpMode};
 
 impl Engine {
@@ -63,12 +62,6 @@ impl Engine {
     pub(super) fn finish(&mut self, id: FlightId) {
         let Some(mut flight) = self.forget_flight(id) else { return };
         let mut ending = Ending::Sent;
-        if flight.line.is_some() {
-            let left = !flight.oneway && self.downs.get(flight.down).is_none();
-            let outcome = flight.outcome.filter(|_| !flight.oneway);
-            let how = if left { How::Abandoned } else { How::Replied(outcome) };
-            self.log_flight(&mut flight, how, 0);
-        }
         if !flight.oneway && !flight.mirror {
             if self.downs.get(flight.down).is_some() {
                 self.counters.answered += 1;
@@ -79,7 +72,7 @@ impl Engine {
                 ending = Ending::Abandoned;
             }
         }
-        self.report_flight(&mut flight, ending);
+        self.report_flight(&mut flight, ending, Own::default());
         if let (Some(outcome), Some(upstream)) = (flight.outcome, self.ups.get(flight.up)) {
             let (cluster, endpoint) = (upstream.cluster, upstream.endpoint);
             let took = self.micros.saturating_sub(flight.began);
@@ -106,31 +99,28 @@ impl Engine {
         let kept = self.flights.get(id).and_then(|flight| flight.kept.as_ref());
         let whole = kept.is_some_and(|kept| kept.whole);
         let Some(mut flight) = self.forget_flight(id) else { return };
-        let how = match self.downs.get(flight.down) {
-            None => Ending::Abandoned,
-            Some(_) => Ending::Failed { fault, cut: flight.replying },
-        };
-        self.report_flight(&mut flight, how);
+        let how = Ending::Failed { fault, cut: flight.replying };
         let up_alone = flight.lease != Lease::Shared;
         if flight.mirror {
             // Nobody waits for it.
         } else if self.downs.get(flight.down).is_none() {
             self.counters.abandoned += 1;
-            self.log_flight(&mut flight, How::Abandoned, 0);
+            self.report_flight(&mut flight, Ending::Abandoned, Own::default());
         } else if flight.replying {
             self.counters.faults += 1;
-            self.log_flight(&mut flight, How::Fault(fault), 0);
+            self.report_flight(&mut flight, how, Own::default());
             self.close_down(flight.down);
         } else if flight.oneway {
             self.counters.faults += 1;
-            self.log_flight(&mut flight, How::Fault(fault), 0);
+            self.report_flight(&mut flight, how, Own::default());
             self.wake_down(flight.down);
         } else {
             self.counters.faults += 1;
             let mut reply = self.spares.take();
             let to = self.parting(flight.down, flight.protocol, flight.reply_to);
             let after = self.local_reply(flight.protocol, to, &flight.note, fault, &mut reply);
-            self.log_flight(&mut flight, How::Fault(fault), reply.len());
+            let status = self.fault_status(flight.protocol, flight.reply_to, fault);
+            self.report_flight(&mut flight, how, Own { status, bytes: reply.len() });
             let last = flight.last || after == After::Close || !(flight.sent || whole);
             self.append_to_lane(flight.down, flight.lane, id, &reply);
             self.spares.give(reply);
@@ -301,8 +291,7 @@ impl Engine {
             flights.into_iter().filter_map(|flight| self.forget_flight(flight)).collect();
         for mut flight in flights {
             self.counters.abandoned += 1;
-            self.report_flight(&mut flight, Ending::Abandoned);
-            self.log_flight(&mut flight, How::Abandoned, 0);
+            self.report_flight(&mut flight, Ending::Abandoned, Own::default());
             if flight.lease != Lease::Shared {
                 self.close_up(flight.up, Fault::UpstreamReset);
             }

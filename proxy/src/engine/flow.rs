@@ -86,9 +86,6 @@ impl Engine {
                 flight.deadline.max(self.now.saturating_add(flight.stream)).min(flight.limit);
             flight.total = flight.total.max(flight.deadline);
             flight.track.request += piece.len() as u64;
-            if let Some(line) = &mut flight.line {
-                line.bytes_in += piece.len() as u64;
-            }
             let kept = flight.kept.is_some();
             if let Some(id) = flight_id.filter(|_| kept) {
                 self.keep_more(id, piece);
@@ -104,11 +101,6 @@ impl Engine {
         let high = self.snapshot.buffers.high;
         let Some(upstream) = self.ups.get_mut(to) else { return };
         upstream.last_active = self.now;
-        if matches!(upstream.mode, UpMode::Session(_))
-            && let Some(joined) = self.downs.get_mut(from).and_then(|down| down.joined.as_mut())
-        {
-            joined.track.request += piece.len() as u64;
-        }
         let mut rest = piece;
         if piece.len() >= DIRECT && !upstream.blocked && upstream.phase == UpPhase::Ready {
             match net.write(ConnId::Up(to), upstream.out.pending(), piece) {
@@ -157,9 +149,6 @@ impl Engine {
         flight.deadline =
             flight.deadline.max(self.now.saturating_add(flight.timeout)).min(flight.limit);
         flight.track.reply += piece.len() as u64;
-        if let Some(line) = &mut flight.line {
-            line.bytes_out += piece.len() as u64;
-        }
         let (down, lane) = (flight.down, flight.lane);
         self.pass_down(down, from, Some((lane, flight_id)), piece, net);
     }
@@ -175,11 +164,6 @@ impl Engine {
     ) {
         let buffers = self.snapshot.buffers;
         let Some(down) = self.downs.get_mut(id) else { return };
-        if let Some(line) = &mut down.line
-            && lane.is_none()
-        {
-            line.bytes_out += piece.len() as u64;
-        }
         let first = match lane {
             None => {
                 if let Some(joined) = &mut down.joined {

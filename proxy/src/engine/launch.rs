@@ -6,11 +6,10 @@ use std::net::IpAddr;
 use polyport_codecs::{Exchange, Fault, Head, Hop, Kind, Lease, Metadata, Side, Step};
 
 use super::Engine;
-use super::log::How;
 use super::patience;
 use super::pending::LOOK;
 use super::pool::{NoConnection, Wanted};
-use super::report::Ending;
+use super::report::{Ending, Own};
 use super::slab::Key;
 use super::state::{ConnId, Expected, Flight, FlightId, UpId};
 use crate::edit::changes;
@@ -88,8 +87,7 @@ impl Engine {
         let Some(flight) = self.flights.get_mut(id) else { return };
         if !flight.mirror && self.downs.get(flight.down).is_none() {
             if let Some(mut flight) = self.forget_flight(id) {
-                self.report_flight(&mut flight, Ending::Abandoned);
-                self.log_flight(&mut flight, How::Abandoned, 0);
+                self.report_flight(&mut flight, Ending::Abandoned, Own::default());
             }
             self.counters.abandoned += 1;
             return;
@@ -249,7 +247,7 @@ impl Engine {
         flight.track.at = Some((upstream.cluster, upstream.endpoint));
         flight.began = self.micros;
         if let Some(line) = &mut flight.line {
-            line.give(self.micros, upstream.cluster, upstream.endpoint);
+            line.given.get_or_insert(self.micros);
         }
         let pace = flight.pace;
         if upstream.tell_decoder

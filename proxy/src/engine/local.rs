@@ -3,8 +3,7 @@
 use polyport_codecs::{After, Answer, Fault, Head, Kind, ReplyTo};
 
 use super::Engine;
-use super::log::How;
-use super::report::Ending;
+use super::report::{Ending, Own};
 use super::state::DownId;
 use crate::edit::Reply;
 
@@ -15,6 +14,7 @@ impl Engine {
         id: DownId,
         protocol: usize,
         head: &Head,
+        message: &[u8],
         reply: &Reply,
         values: &[u8],
     ) {
@@ -33,7 +33,8 @@ impl Engine {
         let to = self.parting(id, protocol, head.reply_to);
         let after = enabled.protocol.respond(to, &answer, &mut out);
         let close = after != Some(After::Keep) || head.last;
-        self.log_local(How::Answered, reply.status.into(), out.len());
+        let own = Own { status: reply.status.into(), bytes: out.len() };
+        self.report_here(id, head, message, Ending::Local, own);
         self.owe(id, out, close);
         if close {
             self.stop_reading(id);
@@ -51,11 +52,10 @@ impl Engine {
     ) {
         self.counters.requests += 1;
         self.counters.faults += 1;
-        self.report_here(id, head, message, Ending::Failed { fault, cut: false });
         self.refuse(id, protocol, head, message, fault);
     }
 
-    /// Answers a message with a native error. The caller counts it.
+    /// Answers a message with a native error, and reports that. The caller counts it.
     pub(super) fn refuse(
         &mut self,
         id: DownId,
@@ -64,14 +64,16 @@ impl Engine {
         message: &[u8],
         fault: Fault,
     ) {
+        let how = Ending::Failed { fault, cut: false };
+        let status = self.fault_status(protocol, head.reply_to, fault);
         if head.kind == Kind::Oneway {
-            self.log_refused(id, protocol, head, message, fault, 0);
+            self.report_here(id, head, message, how, Own { status, bytes: 0 });
             return;
         }
         let mut reply = self.spares.take();
         let to = self.parting(id, protocol, head.reply_to);
         let after = self.local_reply(protocol, to, head.noted(message), fault, &mut reply);
-        self.log_refused(id, protocol, head, message, fault, reply.len());
+        self.report_here(id, head, message, how, Own { status, bytes: reply.len() });
         // Where it is to leave anyhow, what else was read is answered, too.
         let leaving = self.downs.get(id).is_some_and(|down| down.leaving.is_some());
         let leaves = fault == Fault::ShuttingDown && !leaving;
@@ -80,6 +82,12 @@ impl Engine {
         if close {
             self.stop_reading(id);
         }
+    }
+
+    /// The status of such an error; 0 where the protocol has none.
+    pub(super) fn fault_status(&self, protocol: usize, to: ReplyTo, fault: Fault) -> u32 {
+        let enabled = self.snapshot.protocols.get(protocol);
+        enabled.map_or(0, |enabled| enabled.protocol.fault_status(to, fault))
     }
 
     pub(super) fn local_reply(

@@ -1,21 +1,21 @@
-//! Access logs: what is remembered of a request, and the line when it ends.
-//!
-//! With no log each of these costs one look at an `Option`. A line begins where the route is
-//! known and the metadata at hand ([`Engine::log_choice`]), waits in the logger for the
-//! request to be sent or answered, travels in its [`Flight`] or, in a session, its
-//! [`Downstream`], and is written where that ends.
+//! Access logs: a line begins where a message's route is known and its metadata at hand
+//! ([`Engine::log_choice`]), waits in the logger until the message is sent or answered,
+//! travels with its flight or its session, and is written where that is reported
+//! ([`super::report`]). With no log each of these costs one look at an `Option`.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use polyport_codecs::{Fault, Head, Kind, Outcome, ReplyTo, View};
+use polyport_codecs::View;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
 use super::Engine;
-use super::state::{DownId, Downstream, Flight, UpId};
-use crate::observe::access_log::format::Ended;
-use crate::observe::access_log::{AccessLogs, Line, fault_word};
+use super::report::Ended;
+use super::state::{DownId, Downstream};
+use crate::observe::access_log::format::Entry;
+use crate::observe::access_log::words::is_well;
+use crate::observe::access_log::{AccessLogs, Line};
 use crate::observe::text::Calendar;
 use crate::snapshot::Snapshot;
 
@@ -34,39 +34,6 @@ const SPARE_BYTES: usize = 4096;
 
 /// How often it is said that lines are dropped, ms.
 const COMPLAIN: u64 = 10_000;
-
-/// How a request ended.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum How {
-    /// With its reply, which says so; without one where nothing is expected.
-    Replied(Option<Outcome>),
-    /// By the proxy, for this reason.
-    Fault(Fault),
-    /// Its client left before the answer.
-    Abandoned,
-    /// The proxy answered it as it is told to.
-    Answered,
-    /// Its connection was reset on purpose.
-    Reset,
-}
-
-impl How {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Replied(Some(outcome)) => outcome.as_str(),
-            Self::Replied(None) => "sent",
-            Self::Fault(_) => "fault",
-            Self::Abandoned => "abandoned",
-            Self::Answered => "local",
-            Self::Reset => "reset",
-        }
-    }
-
-    /// Whether neither the proxy nor the upstream failed.
-    fn is_well(self) -> bool {
-        matches!(self, Self::Replied(None | Some(Outcome::Ok | Outcome::AppError)) | Self::Answered)
-    }
-}
 
 /// A worker's access logs.
 pub(super) struct Logger {
@@ -92,15 +59,6 @@ pub(super) struct Logger {
     dropped: u64,
 }
 
-/// What a line needs to know of its connection.
-struct From {
-    id: DownId,
-    /// µs.
-    start: u64,
-    kind: &'static str,
-    bytes_in: u64,
-}
-
 impl Logger {
     fn new(logs: Arc<AccessLogs>) -> Self {
         Self {
@@ -120,8 +78,8 @@ impl Logger {
 
     fn begin(
         &mut self,
-        down: &Downstream,
-        from: &From,
+        (id, down): (DownId, &Downstream),
+        within: bool,
         route: Option<&str>,
         view: &View<'_>,
         config: &Snapshot,
@@ -135,8 +93,7 @@ impl Logger {
         };
         let (mut wanted, mut lucky) = (0, 0);
         for (at, log) in logs.list.iter().enumerate() {
-            if (from.kind == "message" && !log.messages)
-                || !log.when.iter().all(|predicate| predicate.holds(view))
+            if (within && !log.messages) || !log.when.iter().all(|predicate| predicate.holds(view))
             {
                 continue;
             }
@@ -149,11 +106,8 @@ impl Logger {
         }
         let mut line = self.spare.pop().unwrap_or_default();
         (line.wanted, line.lucky) = (wanted, lucky);
-        line.listener = down.listener;
-        (line.protocol, line.dialect) = (down.protocol, down.track.dialect);
         line.source = down.peer.source;
-        line.connection = from.id.to_wire(64);
-        (line.kind, line.start, line.bytes_in) = (from.kind, from.start, from.bytes_in);
+        line.connection = id.to_wire(64);
         line.fill(&logs, route, view);
         line.logs = Some(logs);
         Some(line)
@@ -251,22 +205,10 @@ impl Engine {
 
     /// The worker ends: whatever is still in flight ends with it, and all lines are handed over.
     pub fn end_logs(&mut self) {
-        if self.logger.is_none() {
-            return;
+        if self.logger.is_some() {
+            self.report_rest();
+            self.hand_last_lines();
         }
-        let flights = self.flights.iter().map(|(id, _)| id);
-        for id in flights.collect::<Vec<_>>() {
-            let Some(mut line) = self.flights.get_mut(id).and_then(|had| had.line.take()) else {
-                continue;
-            };
-            line.status = 0;
-            self.end_line(line, How::Fault(Fault::ShuttingDown), None);
-        }
-        let downs = self.downs.iter().map(|(id, _)| id);
-        for id in downs.collect::<Vec<_>>() {
-            self.log_session(id, How::Fault(Fault::ShuttingDown));
-        }
-        self.hand_last_lines();
     }
 
     fn hand_last_lines(&mut self) {
@@ -285,23 +227,12 @@ impl Engine {
         }
     }
 
-    /// A message's route is known, and that it goes on or is answered now.
+    /// A message's route is known, and that it goes on or is answered now. `within`: it is
+    /// one of a session's.
     pub(super) fn log_choice(
         &mut self,
         id: DownId,
-        head: &Head,
-        route: Option<&str>,
-        view: &View<'_>,
-    ) {
-        self.log_as(id, head.kind.as_str(), head.len, route, view);
-    }
-
-    /// The same of what is called by another word than its kind, and has so many bytes.
-    pub(super) fn log_as(
-        &mut self,
-        id: DownId,
-        kind: &'static str,
-        bytes: usize,
+        within: bool,
         route: Option<&str>,
         view: &View<'_>,
     ) {
@@ -309,178 +240,76 @@ impl Engine {
         let config = self.config_of_down(id);
         let (Some(logger), Some(down)) = (&mut self.logger, self.downs.get(id)) else { return };
         logger.judged = true;
-        let waited = down.arrived != self.now;
-        let start = if waited { down.arrived * 1000 } else { self.micros };
-        let from = From { id, start, kind, bytes_in: bytes as u64 };
-        logger.current = logger.begin(down, &from, route, view, &config, &mut self.rng);
+        logger.current = logger.begin((id, down), within, route, view, &config, &mut self.rng);
     }
 
     /// A message goes nowhere, or where its connection goes: no route was asked.
-    pub(super) fn log_unchosen(&mut self, id: DownId, head: &Head, message: &[u8]) {
+    pub(super) fn log_unchosen(&mut self, id: DownId, message: &[u8]) {
         if self.logger.as_ref().is_none_or(|logger| logger.judged) {
             return;
         }
         let metadata = self.downs.get_mut(id).and_then(|down| down.metadata.take());
         let Some(metadata) = metadata else { return };
-        self.log_choice(id, head, None, &metadata.view(message));
+        self.log_choice(id, false, None, &metadata.view(message));
         if let Some(down) = self.downs.get_mut(id) {
             down.metadata = Some(metadata);
         }
     }
 
-    /// The line of the message that is being dealt with, given to this connection.
-    pub(super) fn take_line(&mut self, up: Option<UpId>) -> Option<Box<Line>> {
+    /// The line of the message that is being dealt with. `given`: to a connection, now.
+    pub(super) fn take_line(&mut self, given: bool) -> Option<Box<Line>> {
         let mut line = self.logger.as_mut()?.current.take()?;
-        if let Some(upstream) = up.and_then(|up| self.ups.get(up)) {
-            line.give(self.micros, upstream.cluster, upstream.endpoint);
-        }
+        line.given = given.then_some(self.micros);
         Some(line)
     }
 
     /// A message that was as good as sent is dealt with otherwise.
     pub(super) fn log_again(&mut self, line: Option<Box<Line>>) {
-        if let (Some(logger), Some(mut line)) = (&mut self.logger, line) {
-            (line.given, line.place) = (None, None);
-            logger.current = Some(line);
+        if let Some(logger) = &mut self.logger {
+            logger.current = line;
         }
     }
 
-    /// Bytes that the client of a session sent.
-    pub(super) fn count_in_session(&mut self, id: DownId, bytes: usize) {
-        if self.logger.is_some()
-            && let Some(line) = self.downs.get_mut(id).and_then(|down| down.line.as_mut())
-        {
-            line.bytes_in += bytes as u64;
-        }
-    }
-
-    /// The message that is being dealt with is answered by the proxy, with so many bytes.
-    pub(super) fn log_local(&mut self, how: How, status: u32, bytes: usize) {
-        let Some(mut line) = self.take_line(None) else { return };
-        line.status = status;
-        line.bytes_out = bytes as u64;
-        self.end_line(line, how, None);
-    }
-
-    /// A message that the proxy answers without any route.
-    pub(super) fn log_at_home(&mut self, id: DownId, head: &Head, message: &[u8], bytes: usize) {
-        if self.logger.is_some() && head.kind == Kind::Local {
-            self.log_message();
-            self.log_unchosen(id, head, message);
-            self.log_local(How::Answered, 0, bytes);
-        }
-    }
-
-    /// A message gets a native error of so many bytes.
-    pub(super) fn log_refused(
-        &mut self,
-        id: DownId,
-        protocol: usize,
-        head: &Head,
-        message: &[u8],
-        fault: Fault,
-        bytes: usize,
-    ) {
-        if self.logger.is_some() {
-            self.log_unchosen(id, head, message);
-            let status = self.status_of(protocol, head.reply_to, fault);
-            self.log_local(How::Fault(fault), status, bytes);
-        }
-    }
-
-    /// The status that tells of a fault.
-    fn status_of(&self, protocol: usize, to: ReplyTo, fault: Fault) -> u32 {
-        let enabled = self.snapshot.protocols.get(protocol);
-        enabled.map_or(0, |enabled| enabled.protocol.fault_status(to, fault))
-    }
-
-    /// A request in flight ends.
-    pub(super) fn log_flight(&mut self, flight: &mut Flight, how: How, reply: usize) {
-        let Some(mut line) = flight.line.take() else { return };
-        if let (How::Fault(fault), 1..) = (how, reply) {
-            line.status = self.status_of(flight.protocol, flight.reply_to, fault);
-        }
-        line.bytes_out += reply as u64;
-        if let Some(upstream) = self.ups.get(flight.up) {
-            // It may have been taken elsewhere than it was first meant to go.
-            line.place = Some((upstream.cluster, upstream.endpoint));
-        }
-        let began = line.given.map(|given| given.max(flight.began));
-        self.end_line(line, how, began);
-    }
-
-    /// A request turned its connection into a session: its line is the session's.
-    pub(super) fn log_joined(&mut self, id: DownId, line: Option<Box<Line>>) {
-        let Some(mut line) = line else { return };
-        line.kind = "session";
-        match self.downs.get_mut(id) {
-            Some(down) => down.line = Some(line),
-            None => self.end_line(line, How::Abandoned, None),
-        }
-    }
-
-    /// A session ends.
-    pub(super) fn log_session(&mut self, id: DownId, how: How) {
-        if let Some(line) = self.downs.get_mut(id).and_then(|down| down.line.take()) {
-            let began = line.given;
-            self.end_line(line, how, began);
-        }
-    }
-
-    /// A session's message was let pass, or not.
-    pub(super) fn log_within(&mut self, bytes: u64, how: How) {
-        if let Some(mut line) = self.take_line(None) {
-            line.bytes_in = bytes;
-            self.end_line(line, how, None);
-        }
-    }
-
-    /// Writes a request's line to the logs that want it, and takes it back. `began`: its
-    /// last try, µs.
-    pub(super) fn end_line(&mut self, mut line: Box<Line>, how: How, began: Option<u64>) {
+    /// Writes a request's line to the logs that want it, and takes it back.
+    pub(super) fn write_line(&mut self, ended: &Ended<'_>, mut line: Box<Line>) {
         let Some(logger) = &mut self.logger else { return };
         let Some(logs) = line.logs.take() else { return };
         let snapshot = &self.snapshot;
-        let cluster = line.place.and_then(|(cluster, _)| snapshot.clusters.get(cluster));
-        let endpoint = line.place.and_then(|(_, at)| cluster?.endpoints.get(at));
-        let listener = snapshot.listeners.get(line.listener);
-        let protocol = line.protocol.and_then(|at| snapshot.protocols.get(at));
-        let ended = Ended {
-            time: logger.wall.saturating_add(line.start),
+        let cluster = ended.track.at.and_then(|(cluster, _)| snapshot.clusters.get(cluster));
+        let endpoint = ended.track.at.and_then(|(_, at)| cluster?.endpoints.get(at));
+        let listener = snapshot.listeners.get(ended.listener);
+        let protocol = ended.protocol.and_then(|at| snapshot.protocols.get(at));
+        let entry = Entry {
+            ended,
+            line: &line,
+            time: logger.wall.saturating_add(ended.track.since),
             worker: self.worker,
             listener: listener.map_or("", |listener| listener.name.as_str()),
             protocol: protocol.map_or("tcp", |enabled| enabled.protocol.name()),
             dialect: protocol.and_then(|enabled| {
-                enabled.protocol.dialects().get(usize::from(line.dialect)).copied()
+                enabled.protocol.dialects().get(usize::from(ended.track.dialect)).copied()
             }),
             cluster: cluster.map(|cluster| cluster.name.as_str()),
             endpoint: endpoint.map(|endpoint| endpoint.address),
-            outcome: how.word(),
-            status_word: protocol.and_then(|enabled| enabled.protocol.status_word(line.status)),
-            fault: match how {
-                How::Fault(fault) => Some(fault_word(fault)),
-                _ => None,
-            },
-            duration: self.micros.saturating_sub(line.start),
-            upstream: began.map(|began| self.micros.saturating_sub(began)),
-            line: &line,
+            status_word: protocol.and_then(|enabled| enabled.protocol.status_word(ended.status())),
         };
+        let well = is_well(ended.how);
         let current = Rc::ptr_eq(&logs, &logger.logs);
         for (at, log) in logs.list.iter().enumerate() {
-            let may = line.wanted & 1 << at != 0
-                && (line.lucky & 1 << at != 0 || (log.errors && !how.is_well()));
+            let may =
+                line.wanted & 1 << at != 0 && (line.lucky & 1 << at != 0 || (log.errors && !well));
             if !may
                 || !log
                     .ends
                     .iter()
-                    .all(|(field, matcher)| ended.holds(*field, matcher, &mut logger.scratch))
+                    .all(|(field, matcher)| entry.holds(*field, matcher, &mut logger.scratch))
             {
                 continue;
             }
             if !current {
                 // The config changed meanwhile; such lines are few.
                 let mut bytes = Vec::new();
-                ended.write(&log.format, &mut logger.calendar, &mut bytes);
+                entry.write(&log.format, &mut logger.calendar, &mut bytes);
                 let output = logs.outputs().get(at);
                 let given = output.is_some_and(|output| output.give_in_turn(&mut bytes));
                 self.counters.logged += u64::from(given);
@@ -493,7 +322,7 @@ impl Engine {
                 logger.dropped += 1;
                 continue;
             }
-            ended.write(&log.format, &mut logger.calendar, bytes);
+            entry.write(&log.format, &mut logger.calendar, bytes);
             self.counters.logged += 1;
             let output = logs.outputs().get(at).filter(|_| bytes.len() >= ENOUGH);
             if output.is_some_and(|output| output.give(bytes)) {

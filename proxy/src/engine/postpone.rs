@@ -42,7 +42,7 @@ impl Engine {
     ) -> Passed {
         const NOWHERE: Passed = Passed::On { to: None, flight: None };
         let snapshot = self.config_of_down(id);
-        let line = self.take_line(None);
+        let line = self.take_line(false);
         let Chosen { lease, route, arm, timeout, edits, told, .. } = chosen;
         let (Some(down), Some(enabled)) =
             (self.downs.get_mut(id), snapshot.protocols.get(protocol))

@@ -170,9 +170,6 @@ impl Engine {
         let whole = kept.whole;
         flight.deadline = flight.total;
         flight.sent = false;
-        if let Some(line) = &mut flight.line {
-            line.retries += 1;
-        }
         self.counters.retried += 1;
         self.measure_cluster(target.cluster, |cluster| cluster.retries.add(1));
         self.detach(id);

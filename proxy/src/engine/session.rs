@@ -6,8 +6,7 @@
 use polyport_codecs::{After, Body, Fault, Head, Hop, Kind, Outcome, Side, Step};
 
 use super::guard::{Denied, Stop};
-use super::log::How;
-use super::report::Ending;
+use super::report::{Ending, Own};
 use super::state::{DownId, DownState, UpId, UpState, Upstream};
 use super::{Engine, Net, Tapped};
 use crate::edit::{changes, render};
@@ -77,9 +76,8 @@ impl Engine {
             Err(Stop::Reset) => {
                 self.counters.messages += 1;
                 self.counters.refused += 1;
-                self.log_within(message.len() as u64, How::Reset);
                 self.spares.give(changed);
-                self.report_here(id, &head, message, Ending::Refused(None));
+                self.report_here(id, &head, message, Ending::Refused(None), Own::default());
                 self.reset_down(id);
                 return Some(head.len);
             }
@@ -92,9 +90,6 @@ impl Engine {
             }
         };
         self.counters.messages += 1;
-        let how = verdict.err().map_or(How::Replied(None), How::Fault);
-        let body = if let Body::Length(left) = head.body { left } else { 0 };
-        self.log_within(message.len() as u64 + body, how);
         if let Some(dialogue) = self.downs.get_mut(id).and_then(|down| down.dialogue.as_mut()) {
             dialogue.dropping = verdict.is_err();
             match head.body {
@@ -107,7 +102,7 @@ impl Engine {
             }
         }
         let ending = verdict.map_or_else(|fault| Ending::Refused(Some(fault)), |()| Ending::Passed);
-        self.report_here(id, &head, message, ending);
+        self.report_here(id, &head, message, ending, Own::default());
         match verdict {
             Ok(()) if changed.is_empty() => self.pass_up(id, up, message, net),
             Ok(()) => self.pass_up(id, up, &changed, net),
@@ -187,7 +182,7 @@ impl Engine {
                 // Of several things that it is about, the first is told, or the one refused.
                 told = false;
                 let route = found.map(|(_, route)| route.name.as_str());
-                self.log_as(id, "message", 0, route, &view);
+                self.log_choice(id, true, route, &view);
             }
             if let Some(tap) = &self.tap
                 && !matches!(verdict, Err(Stop::Wait))
@@ -291,7 +286,6 @@ impl Engine {
                     Body::Length(left) => upstream.state = UpState::Body { left, to: None },
                     Body::Steps => upstream.state = UpState::Steps { to: None },
                 }
-                let mut refused = None;
                 if let Some(dialogue) =
                     self.downs.get_mut(down).and_then(|down| down.dialogue.as_mut())
                 {
@@ -303,9 +297,6 @@ impl Engine {
                     if head.patience > 0 {
                         // The server wants another silence than the client proposed.
                         dialogue.patience = u64::from(head.patience);
-                    }
-                    if head.kind == Kind::Response && head.outcome != Outcome::Ok {
-                        refused = Some(head.outcome);
                     }
                     dialogue.over |=
                         head.last || (head.kind == Kind::Response && head.outcome != Outcome::Ok);
@@ -319,10 +310,6 @@ impl Engine {
                     self.report_opening(down, how);
                 }
                 self.pass_down(down, id, None, rest.get(..head.len).unwrap_or_default(), net);
-                if let Some(outcome) = refused {
-                    // What it was opened with was refused.
-                    self.log_session(down, How::Replied(Some(outcome)));
-                }
                 Some(head.len)
             }
         }

@@ -183,8 +183,6 @@ pub struct Downstream {
     pub profile: usize,
     /// How long the session that it is in may last.
     pub session: SessionTimes,
-    /// What is remembered of the session that it is in, for its line in access logs.
-    pub line: Option<Box<Line>>,
     /// A session whose messages are looked at.
     pub dialogue: Option<Box<Dialogue>>,
     /// Its bytes are carried as they are, whatever they say.

@@ -3,11 +3,10 @@
 use polyport_codecs::{Body, Exchange, Fault, Head, Hop, Kind, Lease, Outcome, Side, Step};
 
 use super::finish::{lane_at, lane_buffer};
-use super::log::How;
 use super::observe::Seen;
 use super::patience::times_of;
 use super::pool::Party;
-use super::report::Ending;
+use super::report::{Ending, Joined, Own};
 use super::state::{ConnId, DownState, Expected, FlightId, Lane, UpId, UpMode, UpPhase, UpState};
 use super::{Action, Engine, Net};
 use crate::edit::changes;
@@ -252,10 +251,6 @@ impl Engine {
             }
         }
         let flight = self.flights.get_mut(to)?;
-        if let Some(line) = &mut flight.line {
-            line.bytes_out += message.len() as u64;
-            line.status = if interim { line.status } else { head.status };
-        }
         let mut replying_whole = false;
         if !interim {
             flight.outcome = Some(head.outcome);
@@ -349,19 +344,18 @@ impl Engine {
     /// The reply turns its exchange into a session (HTTP 101, CONNECT).
     fn become_session(&mut self, up: UpId, flight: FlightId) {
         let Some(mut flight) = self.forget_flight(flight) else { return };
-        self.log_joined(flight.down, flight.line.take());
         let times = times_of(&self.config_of(flight.generation), flight.route);
         self.begin_session(flight.down, times);
         if flight.mirror {
             // Nobody is there to join.
         } else if self.downs.get(flight.down).is_some() {
             self.counters.answered += 1;
-            let told = flight.told.clone();
-            self.report_flight(&mut flight, Ending::Opened);
-            self.joined(flight.down, up, flight.track, told, true);
+            let told = std::mem::take(&mut flight.told);
+            self.joined(flight.down, up, Joined::by(flight.track, told, flight.line.take()));
+            self.report_opening(flight.down, Ending::Opened);
         } else {
             self.counters.abandoned += 1;
-            self.report_flight(&mut flight, Ending::Abandoned);
+            self.report_flight(&mut flight, Ending::Abandoned, Own::default());
         }
         if let Some(upstream) = self.ups.get_mut(up) {
             upstream.mode = UpMode::Session(flight.down);
@@ -485,14 +479,10 @@ impl Engine {
         }
         match upstream.mode {
             UpMode::Session(down) => {
-                let how = match fault {
-                    // It ended as sessions do.
-                    Fault::UpstreamReset if upstream.eof => How::Replied(Some(Outcome::Ok)),
-                    fault => How::Fault(fault),
-                };
-                self.log_session(down, how);
                 self.take_leave(down, &upstream, fault);
-                self.report_over(down, Ending::Abandoned);
+                // Where its server closed it, it ended as sessions do.
+                let why = (fault != Fault::UpstreamReset || !upstream.eof).then_some(fault);
+                self.report_over(down, Ending::Abandoned, why);
                 if let Some(joined) = self.downs.get_mut(down)
                     && matches!(joined.state, DownState::Session(_))
                 {
@@ -548,9 +538,6 @@ impl Engine {
                 Fault::ConnectFailed => Ended::Unconnected,
                 _ => Ended::Reset,
             };
-            if let Some(line) = self.flights.get_mut(flight).and_then(|lost| lost.line.as_mut()) {
-                line.place = Some((upstream.cluster, upstream.endpoint));
-            }
             if !self.resend(flight, &upstream, fault)
                 && !self.again(flight, ended, upstream.endpoint)
             {

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use polyport_router::Matcher;
 
 use super::line::Line;
+use super::words::{fault_word, kind_word, outcome_word};
 use crate::edit::{Piece, pieces};
+use crate::engine::report::Ended;
 use crate::observe::text::{self, Calendar};
 
 /// What a line can show beside metadata keys.
@@ -158,8 +160,10 @@ impl Format {
 }
 
 /// A request that has ended, with the names that its line needs.
-pub struct Ended<'a> {
-    /// What was remembered of it.
+pub struct Entry<'a> {
+    /// How it ended.
+    pub(crate) ended: &'a Ended<'a>,
+    /// What was remembered of its metadata.
     pub(crate) line: &'a Line,
     /// When its head was there, µs since 1970.
     pub(crate) time: u64,
@@ -175,16 +179,8 @@ pub struct Ended<'a> {
     pub(crate) cluster: Option<&'a str>,
     /// The endpoint that had it last.
     pub(crate) endpoint: Option<SocketAddr>,
-    /// How it ended.
-    pub(crate) outcome: &'static str,
     /// What the protocol calls its status, where it is no number.
     pub(crate) status_word: Option<&'a str>,
-    /// Why the proxy ended it.
-    pub(crate) fault: Option<&'static str>,
-    /// µs.
-    pub(crate) duration: u64,
-    /// µs.
-    pub(crate) upstream: Option<u64>,
 }
 
 enum Value<'a> {
@@ -199,9 +195,11 @@ enum Value<'a> {
     Connection(u16, u64),
 }
 
-impl<'a> Ended<'a> {
+impl<'a> Entry<'a> {
     fn value(&self, field: Field) -> Value<'a> {
-        let line = self.line;
+        let (line, ended) = (self.line, self.ended);
+        let waited = line.given.map(|given| given.saturating_sub(ended.track.since));
+        let micros = |micros: Option<u64>| micros.map_or(Value::Nothing, Value::Micros);
         let word = |word: Option<&'a str>| word.map_or(Value::Nothing, Value::Word);
         match field {
             Field::Time => Value::Time(self.time),
@@ -211,29 +209,29 @@ impl<'a> Ended<'a> {
             Field::SourcePort => Value::Number(line.source.port().into()),
             Field::Protocol => Value::Word(self.protocol),
             Field::Dialect => word(self.dialect),
-            Field::Kind => Value::Word(line.kind),
+            Field::Kind => Value::Word(kind_word(ended)),
             Field::Route => line.route().map_or(Value::Nothing, Value::Text),
             Field::Cluster => {
                 self.cluster.map_or(Value::Nothing, |name| Value::Text(name.as_bytes()))
             }
             Field::Endpoint => self.endpoint.map_or(Value::Nothing, Value::Address),
-            Field::Outcome => Value::Word(self.outcome),
-            Field::Status => match (self.status_word, line.status) {
+            Field::Outcome => Value::Word(outcome_word(ended.how)),
+            Field::Status => match (self.status_word, ended.status()) {
                 (None, 0) => Value::Nothing,
                 (None, number) => Value::Number(number.into()),
                 (Some(name), _) => Value::Word(name),
             },
-            Field::Fault => word(self.fault),
-            Field::Duration => Value::Micros(self.duration),
-            Field::UpstreamDuration => self.upstream.map_or(Value::Nothing, Value::Micros),
-            Field::Waited => match line.given {
-                Some(given) => Value::Micros(given.saturating_sub(line.start)),
-                None => Value::Nothing,
-            },
-            Field::BytesIn => Value::Number(line.bytes_in),
-            Field::BytesOut => Value::Number(line.bytes_out),
+            Field::Fault => word(ended.how.fault().map(fault_word)),
+            Field::Duration => Value::Micros(ended.took),
+            // Its last try's; a session's is from when it was given away.
+            Field::UpstreamDuration => {
+                micros(waited.map(|waited| ended.upstream.min(ended.took.saturating_sub(waited))))
+            }
+            Field::Waited => micros(waited),
+            Field::BytesIn => Value::Number(ended.track.request),
+            Field::BytesOut => Value::Number(ended.track.reply + ended.own.bytes as u64),
             Field::Tries => match line.given {
-                Some(_) => Value::Number(u64::from(line.retries) + 1),
+                Some(_) => Value::Number(u64::from(ended.track.retries) + 1),
                 None => Value::Number(0),
             },
             Field::Key(at) => line.key(at).map_or(Value::Nothing, Value::Text),

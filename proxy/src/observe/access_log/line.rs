@@ -26,32 +26,12 @@ pub struct Line {
     /// By position in [`super::AccessLogs::keys`].
     spans: Vec<Span>,
     route: Span,
-    /// Index into the snapshot's listeners.
-    pub(crate) listener: usize,
-    /// Index into the snapshot's protocols; `None`: opaque bytes.
-    pub(crate) protocol: Option<usize>,
-    /// Which of its dialects.
-    pub(crate) dialect: u8,
     /// The client's address.
     pub(crate) source: SocketAddr,
     /// Names the client's connection within its worker.
     pub(crate) connection: u64,
-    /// The value of the field `kind`.
-    pub(crate) kind: &'static str,
-    /// When its head was there, µs of the engine's clock.
-    pub(crate) start: u64,
     /// When it was first given to an upstream connection, µs.
     pub(crate) given: Option<u64>,
-    /// To whom it was given last: cluster and endpoint.
-    pub(crate) place: Option<(usize, usize)>,
-    /// What its reply said; 0: nothing.
-    pub(crate) status: u32,
-    /// Bytes that the client sent.
-    pub(crate) bytes_in: u64,
-    /// Bytes that it was sent.
-    pub(crate) bytes_out: u64,
-    /// Tries after the first.
-    pub(crate) retries: u32,
 }
 
 impl Default for Line {
@@ -63,19 +43,9 @@ impl Default for Line {
             values: Vec::new(),
             spans: Vec::new(),
             route: None,
-            listener: 0,
-            protocol: None,
-            dialect: 0,
             source: (Ipv4Addr::UNSPECIFIED, 0).into(),
             connection: 0,
-            kind: "",
-            start: 0,
             given: None,
-            place: None,
-            status: 0,
-            bytes_in: 0,
-            bytes_out: 0,
-            retries: 0,
         }
     }
 }
@@ -133,11 +103,5 @@ impl Line {
     /// What is shown of a key, by its position among the logs' keys.
     pub(crate) fn key(&self, at: usize) -> Option<&[u8]> {
         self.text(self.spans.get(at).copied().flatten())
-    }
-
-    /// It is given to an endpoint, now (µs).
-    pub(crate) fn give(&mut self, now: u64, cluster: usize, endpoint: usize) {
-        self.given.get_or_insert(now);
-        self.place = Some((cluster, endpoint));
     }
 }

@@ -7,15 +7,17 @@
 //! ([`super::output`]) every 100 ms or 32 KiB. A worker never waits for that thread: what it
 //! cannot take is dropped and counted.
 //!
-//! Read on: [`format`] (fields and their writing), [`line`](mod@line) (what is remembered).
+//! Read on: [`format`] (fields and their writing), [`words`] (what they call an end),
+//! [`line`](mod@line) (what is remembered).
 
 pub mod format;
 pub mod line;
+pub mod words;
 
 use std::io;
 use std::sync::OnceLock;
 
-use polyport_codecs::{Fault, Slot};
+use polyport_codecs::Slot;
 use polyport_router::{Matcher, Predicate};
 
 pub use format::{Field, Format};
@@ -112,35 +114,5 @@ impl AccessLogs {
     #[cfg(test)]
     pub(crate) fn set_outputs(&self, outputs: Vec<Output>) {
         let _ = self.outputs.set(outputs);
-    }
-}
-
-/// The value of the field `fault`.
-pub fn fault_word(fault: Fault) -> &'static str {
-    match fault {
-        Fault::NoRoute => "no-route",
-        Fault::NoHealthyEndpoint => "unavailable",
-        Fault::ConnectFailed => "connect-failed",
-        Fault::UpstreamReset => "upstream-reset",
-        Fault::Timeout => "timeout",
-        Fault::TooLarge => "too-large",
-        Fault::Malformed => "malformed",
-        Fault::Overloaded => "overloaded",
-        Fault::Denied => "denied",
-        Fault::Unsupported => "unsupported",
-        Fault::ShuttingDown => "shutting-down",
-        Fault::Expired => "expired",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn faults_are_called_as_configs_call_them() {
-        for (name, fault) in crate::guard::FAULTS {
-            assert_eq!(fault_word(fault), name);
-        }
     }
 }

@@ -110,7 +110,7 @@ pub fn class(how: Ending) -> Option<usize> {
         Ending::Local => 9,
         Ending::Reset => 10,
         Ending::Abandoned => 11,
-        Ending::Passed | Ending::Refused(_) | Ending::Over => return None,
+        Ending::Passed | Ending::Refused(_) | Ending::Over { .. } => return None,
     })
 }
 
@@ -469,12 +469,12 @@ impl Series {
     pub fn ended(&mut self, snapshot: &Snapshot, ended: &Ended<'_>, now: u64) {
         let how = ended.how;
         let protocol = ended.protocol.unwrap_or(OPAQUE);
-        let port = self.port(snapshot, ended.listener, protocol, ended.dialect);
+        let port = self.port(snapshot, ended.listener, protocol, ended.track.dialect);
         let class = class(how);
         match how {
             Ending::Passed => port.messages[0].add(1),
             Ending::Refused(_) => port.messages[1].add(1),
-            Ending::Over => port.sessions.sub(1),
+            Ending::Over { .. } => port.sessions.sub(1),
             _ => {}
         }
         if let Some(class) = class {
@@ -488,7 +488,7 @@ impl Series {
         let bucket = timed.then(|| port.took.observe(ended.took));
         // The bytes of a session are counted when it is over, its opening's with them.
         let counts = !matches!(how, Ending::Opened | Ending::Passed | Ending::Refused(_));
-        let Some(at) = ended.route else { return };
+        let Some(at) = ended.route() else { return };
         let route = self.route(snapshot, at);
         if let Some(class) = class {
             route.requests.note(class, how);
@@ -497,12 +497,12 @@ impl Series {
             route.took.observe_in(bucket, ended.took, ended.told, now);
         }
         if counts {
-            route.request_bytes.add(ended.request);
-            route.reply_bytes.add(ended.reply);
-            if let Some(at) = ended.at {
+            route.request_bytes.add(ended.track.request);
+            route.reply_bytes.add(ended.track.reply);
+            if let Some(at) = ended.track.at {
                 let endpoint = self.endpoint(snapshot, at);
-                endpoint.request_bytes.add(ended.request);
-                endpoint.reply_bytes.add(ended.reply);
+                endpoint.request_bytes.add(ended.track.request);
+                endpoint.reply_bytes.add(ended.track.reply);
             }
         }
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::series::Series;
 use super::*;
 use crate::config::compile;
-use crate::engine::report::{Ended, Ending};
+use crate::engine::report::{Ended, Ending, Own, Track};
 use crate::snapshot::Snapshot;
 
 /// What has ended, by class.
@@ -85,18 +85,18 @@ fn ended(route: Option<usize>, how: Ending, took: u64) -> Ended<'static> {
     Ended {
         listener: 0,
         protocol: Some(0),
-        dialect: 0,
-        route,
-        at: Some((0, 1)),
         kind: polyport_codecs::Kind::Request,
         how,
+        track: Track {
+            route: route.unwrap_or(usize::MAX),
+            at: Some((0, 1)),
+            request: 10,
+            reply: 100,
+            ..Track::since(0)
+        },
         took,
         upstream: took,
-        request: 10,
-        reply: 100,
-        retries: 0,
-        down: None,
-        view: None,
+        own: Own::default(),
         told: b"id-1",
     }
 }
@@ -160,14 +160,18 @@ fn dialects_are_told_apart_and_are_together_their_protocol() {
     let metrics = Metrics::new(Settings::default());
     let mut series = Series::new(metrics.clone());
     let how = Ending::Replied { outcome: polyport_codecs::Outcome::Ok, status: 0 };
+    let of = |dialect: u8| {
+        let one = ended(None, how, 7);
+        Ended { protocol: http, track: Track { dialect, ..one.track }, ..one }
+    };
     let count = protocol.dialects().len();
     for dialect in 0..count as u8 {
         for _ in 0..=dialect {
-            series.ended(&snapshot, &Ended { protocol: http, dialect, ..ended(None, how, 7) }, 0);
+            series.ended(&snapshot, &of(dialect), 0);
         }
     }
     // A number that is no dialect's is not another protocol's either.
-    series.ended(&snapshot, &Ended { protocol: http, dialect: 200, ..ended(None, how, 7) }, 0);
+    series.ended(&snapshot, &of(200), 0);
     let mut open = series.handed(&snapshot, 0, http.expect("one"));
     series.came(&snapshot, 0, true);
     series.spoke(&snapshot, 0, http.expect("one"), true);
