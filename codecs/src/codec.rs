@@ -14,6 +14,7 @@ use crate::interest::Interest;
 use crate::limits::Limits;
 use crate::metadata::Metadata;
 use crate::mutation::{Change, Mutable, Unchangeable};
+use crate::seam::Seam;
 
 /// Which end of a connection wrote the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -218,6 +219,13 @@ pub trait Protocol: Send + Sync + 'static {
     /// [`Exchange::Session`]: appends the last words to a client whose session,
     /// opened by `opened`, the proxy has to end. By default none.
     fn farewell(&self, _opened: ReplyTo, _fault: Fault, _out: &mut Vec<u8>) {}
+
+    /// For a session that the request `opened` has begun and whose bytes pass as they are
+    /// ([`crate::Lease::Session`]): what finds the place for the proxy's last words to its
+    /// client. By default nothing: only the connection's end tells.
+    fn seam(&self, _opened: ReplyTo) -> Option<Box<dyn Seam>> {
+        None
+    }
 
     /// Appends the native error reply to bytes that a request decoder refused;
     /// the connection is closed after it. By default nothing.

@@ -13,8 +13,8 @@ use polyport_tests::peers::{dubbo_start, python_start};
 use polyport_tests::process::Running;
 use polyport_tests::stubs::{self, FORMS, Form};
 use polyport_tests::{
-    Backend, Config, DubboServer, GrpcServer, MosquittoServer, Proxy, Raw, RedisServer, direct,
-    ports,
+    Backend, Config, DubboServer, GrpcServer, MosquittoServer, Proxy, Raw, RedisServer, WebSockets,
+    direct, ports,
 };
 
 fn drains(config: Config, quiet: &str, timeout: &str) -> Config {
@@ -310,6 +310,22 @@ fn mqtt_clients_are_told_one_by_one() {
         clients.succeed();
         ends_well(&mut proxy);
     }
+}
+
+#[test]
+fn websockets_are_closed_with_a_word_over_either_version() {
+    if direct() {
+        return;
+    }
+    let server = WebSockets::start();
+    let config = Config::busy().all("http", server.address);
+    let mut proxy = drains(config, "1s", "16s").start();
+    let url = format!("ws://{}", proxy.address("http"));
+    let mut clients = python_start("websocket_stories.py", &["leaving", &url]);
+    clients.wait_for("ready");
+    proxy.terminate();
+    clients.succeed();
+    ends_well(&mut proxy);
 }
 
 #[test]

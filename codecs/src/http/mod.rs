@@ -7,7 +7,8 @@
 //! frames what follows it; [`relay`] writes a head as the next hop should see it,
 //! copying runs of lines between those that are for one hop only or that a route
 //! changes ([`change`]); [`local`] speaks for the proxy, [`grpc`] to requests of
-//! gRPC, and [`respond`] for a route. Keys are filled by [`keys`].
+//! gRPC, and [`respond`] for a route. Keys are filled by [`keys`]. What people tell apart
+//! is named by [`dialect`]; [`websocket`] knows where frames end, to part with a word.
 
 mod body;
 mod change;
@@ -23,6 +24,7 @@ mod relay;
 mod request;
 mod respond;
 mod response;
+mod websocket;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -36,6 +38,7 @@ use crate::health::{BadOption, HealthAsk, HealthCheck, HealthWay};
 use crate::interest::Interest;
 use crate::limits::Limits;
 use crate::mutation::{Change, Mutable, Unchangeable};
+use crate::seam::Seam;
 
 /// The name in configs and metadata.
 const NAME: &str = "http";
@@ -196,6 +199,10 @@ impl Protocol for Http {
 
     fn last(&self, to: ReplyTo) -> ReplyTo {
         ReplyTo { token: to.token | note::CLOSE, ..to }
+    }
+
+    fn seam(&self, opened: ReplyTo) -> Option<Box<dyn Seam>> {
+        (opened.token & note::WEBSOCKET != 0).then(|| Box::new(websocket::Frames::new()) as _)
     }
 
     fn reject(&self, error: &DecodeError, out: &mut Vec<u8>) {

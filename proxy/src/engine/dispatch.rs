@@ -353,6 +353,7 @@ impl Engine {
             }
             if opened {
                 self.report_opening(id, Ending::Opened);
+                self.sew(id, protocol, head.reply_to);
             }
             self.begin_session(id, times);
             // It cannot go to another process any more, if it was to.

@@ -100,6 +100,7 @@ impl Engine {
             spoke: None,
             leaving: None,
             dialogue: None,
+            seam: None,
             opaque: false,
             port: None,
             stream,

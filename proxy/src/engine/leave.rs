@@ -108,16 +108,19 @@ fn due(down: &mut Downstream, ups: &Slab<Box<Upstream>>, now: u64, quiet: u64) -
     match down.state {
         DownState::Closing { .. } => (leaving.until, Due::End),
         DownState::Session(up)
-            if leaving.told == Some(Leave::Farewell) && leaving.farewell < leaving.until =>
+            if (leaving.told == Some(Leave::Farewell) || down.seam.is_some())
+                && leaving.farewell < leaving.until =>
         {
-            let between = down.dialogue.as_ref().is_some_and(|dialogue| {
-                // One whose opening is not answered yet has nothing to leave.
-                dialogue.begun
-                    && (dialogue.left, dialogue.steps, dialogue.waiting.len()) == (0, false, 0)
-            }) && down.input.is_empty()
-                && ups.get(up).is_none_or(|upstream| {
-                    matches!(upstream.state, UpState::Idle) && upstream.input.is_empty()
-                });
+            let between = down.seam.as_ref().is_some_and(|seam| seam.is_between());
+            let between = between
+                || down.dialogue.as_ref().is_some_and(|dialogue| {
+                    // One whose opening is not answered yet has nothing to leave.
+                    dialogue.begun
+                        && (dialogue.left, dialogue.steps, dialogue.waiting.len()) == (0, false, 0)
+                }) && down.input.is_empty()
+                    && ups.get(up).is_none_or(|upstream| {
+                        matches!(upstream.state, UpState::Idle) && upstream.input.is_empty()
+                    });
             match leaving.farewell {
                 farewell if farewell > now || between => (farewell, Due::Farewell),
                 _ if leaving.until <= now => (now, Due::Farewell),
@@ -197,8 +200,8 @@ impl Engine {
             return;
         }
         let Some(down) = self.downs.get_mut(id) else { return };
-        // Of streams their connection is told.
-        if down.stream || down.leaving.is_some() {
+        // Of streams their connection is told; a session on one learns it by itself.
+        if (down.stream && down.seam.is_none()) || down.leaving.is_some() {
             return;
         }
         let Some(times) = self.draining.or(self.left.get(down.listener).copied().flatten()) else {

@@ -45,6 +45,7 @@ mod postpone;
 mod reload;
 pub mod report;
 mod retry;
+mod seam;
 mod session;
 pub mod slab;
 pub mod state;

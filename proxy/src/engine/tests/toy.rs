@@ -4,7 +4,8 @@
 //! `Tnnnn…` its sender waits for that many milliseconds. `O…` expects no reply, and `J…`
 //! opens a session. From `H…` to `E…` a client keeps its connection. Whatever begins with
 //! `M` or `N` must not be done twice. A line with `~` asks its reader to leave; a reply whose
-//! sign is `.`, and an error that ends in one, say that the connection ends.
+//! sign is `.`, and an error that ends in one, say that the connection ends. A session that
+//! was joined ends with a line of `~` between two of the server's.
 
 use std::sync::Arc;
 
@@ -108,8 +109,34 @@ impl Protocol for Toy {
         }
         if last { After::Close } else { After::Keep }
     }
+    fn seam(&self, _: ReplyTo) -> Option<Box<dyn Seam>> {
+        Some(Box::new(Lines { begun: false }))
+    }
     fn last(&self, to: ReplyTo) -> ReplyTo {
         ReplyTo { token: to.token | LAST, ..to }
+    }
+}
+
+/// Finds where lines end.
+struct Lines {
+    begun: bool,
+}
+
+impl Seam for Lines {
+    fn advance(&mut self, bytes: &[u8], stop: bool) -> usize {
+        for (at, byte) in bytes.iter().enumerate() {
+            if stop && !self.begun {
+                return at;
+            }
+            self.begun = *byte != b'\n';
+        }
+        bytes.len()
+    }
+    fn is_between(&self) -> bool {
+        !self.begun
+    }
+    fn farewell(&self, fault: Fault, out: &mut Vec<u8>) {
+        out.extend_from_slice(format!("{:016x}~{fault:?}\n", 0).as_bytes());
     }
 }
 
