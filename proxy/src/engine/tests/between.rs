@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use polyport_codecs::Exchange;
+use polyport_codecs::{Exchange, Protocol};
 
 use super::toy::{self, Toy};
 use super::waiting::{Worker, line, one_connection};

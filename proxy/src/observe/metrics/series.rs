@@ -221,12 +221,15 @@ pub const UNKNOWN: usize = usize::MAX;
 /// Clients whose bytes are opaque.
 pub const OPAQUE: usize = usize::MAX - 1;
 
+/// Listener, protocol and dialect.
+pub type PortName = (Arc<str>, Arc<str>, Arc<str>);
+
 /// All that one worker counts, by name. The worker locks it only when it meets a
 /// name for the first time.
 #[derive(Debug, Default)]
 pub struct Tables {
     /// By listener, protocol and dialect.
-    pub ports: BTreeMap<(Arc<str>, Arc<str>, Arc<str>), Arc<Port>>,
+    pub ports: BTreeMap<PortName, Arc<Port>>,
     /// By name.
     pub routes: BTreeMap<Arc<str>, Arc<RouteSeries>>,
     /// By name.
