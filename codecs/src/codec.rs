@@ -231,6 +231,11 @@ pub trait Protocol: Send + Sync + 'static {
     /// the connection is closed after it. By default nothing.
     fn reject(&self, _error: &DecodeError, _out: &mut Vec<u8>) {}
 
+    /// The protocol's own status that [`Protocol::reject`] tells; 0 where it has none.
+    fn reject_status(&self, _error: &DecodeError) -> u32 {
+        0
+    }
+
     /// Appends the reply to a message of kind [`crate::Kind::Heartbeat`] or
     /// [`crate::Kind::Local`] (all of its bytes are given).
     fn answer(&self, _head: &Head, _message: &[u8], _out: &mut Vec<u8>) {}

@@ -208,6 +208,10 @@ impl Protocol for Http {
     fn reject(&self, error: &DecodeError, out: &mut Vec<u8>) {
         local::reject(error, out);
     }
+
+    fn reject_status(&self, error: &DecodeError) -> u32 {
+        local::refusal(error).0.into()
+    }
 }
 
 struct Plan {

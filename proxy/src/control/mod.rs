@@ -16,7 +16,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use polyport_codecs::Registry;
@@ -27,6 +27,7 @@ pub(crate) use reload::{with_drained, with_endpoints};
 
 use crate::config::Diagnostic;
 use crate::health::watch::Watch;
+use crate::lock::lock;
 use crate::observe::output::Outputs;
 use crate::overload::Overload;
 use crate::snapshot::{Cluster, Endpoint, Snapshot};
@@ -126,11 +127,6 @@ impl fmt::Display for Refused {
 }
 
 impl std::error::Error for Refused {}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing is left half done where somebody panicked: all changes are one assignment.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 impl Control {
     pub(crate) fn new(

@@ -191,6 +191,20 @@ impl Engine {
         self.report_now(id, head.kind, bytes, how, own);
     }
 
+    /// Reports bytes that were to be a message and are none.
+    pub(super) fn report_garbled(&mut self, id: DownId, fault: Fault, own: Own) {
+        let Some(down) = self.downs.get_mut(id) else { return };
+        // Nothing is known of it, not even what the decoder has found so far.
+        down.track = Track::since(self.micros);
+        if let Some(metadata) = &mut down.metadata {
+            metadata.clear();
+        }
+        self.log_message();
+        self.log_unchosen(id, b"");
+        let how = Ending::Failed { fault, cut: false };
+        self.report_now(id, Kind::Request, 0, how, own);
+    }
+
     /// The same of whatever came on a connection, with so many bytes.
     pub(super) fn report_now(&mut self, id: DownId, kind: Kind, bytes: u64, how: Ending, own: Own) {
         let line = self.take_line(false);

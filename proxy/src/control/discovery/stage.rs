@@ -1,13 +1,14 @@
 //! From the start to the running proxy: where found endpoints go.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::task::JoinHandle;
 
 use super::Discover;
 use super::supervisor::{START, Supervisors};
 use crate::control::{Control, WeakControl, reload};
+use crate::lock::lock;
 use crate::snapshot::{Endpoint, Snapshot};
 
 /// The sources of a proxy, before it runs and then. They end when this is dropped.
@@ -23,11 +24,6 @@ enum Stage {
     Before(BTreeMap<String, (Arc<Discover>, Vec<Endpoint>)>),
     /// Into the running proxy.
     Running(WeakControl),
-}
-
-fn lock(stage: &Mutex<Stage>) -> MutexGuard<'_, Stage> {
-    // What was kept is whole, whoever panicked.
-    stage.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Discovery {

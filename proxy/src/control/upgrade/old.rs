@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use super::message::{Message, Moved, VERSION, receive, send};
 use super::pid_file::{self, Outcome};
 use super::{Takes, VARIABLE};
 use crate::control::systemd::{News, tell};
+use crate::lock::lock;
 use crate::worker::Hands;
 
 /// What is started by an upgrade.
@@ -284,8 +285,4 @@ fn wait_a_moment(child: &mut Child) -> Option<std::process::ExitStatus> {
         std::thread::sleep(Duration::from_millis(10));
     }
     None
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

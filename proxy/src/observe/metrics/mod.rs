@@ -14,7 +14,7 @@ mod text;
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use polyport_codecs::Slot;
 
@@ -23,6 +23,7 @@ use series::{CLASSES, ClusterSeries, FARED, Port, RouteSeries, Tables};
 pub use text::Format;
 
 use crate::control::Control;
+use crate::lock::lock;
 use crate::snapshot::Snapshot;
 use crate::worker::Observer;
 
@@ -267,10 +268,6 @@ fn settle<K: Clone + Ord + std::hash::Hash, T>(
         }
         stays
     });
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All figures of a proxy as a text. Costs nothing where nobody asks.

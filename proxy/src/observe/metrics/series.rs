@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use polyport_codecs::{DIALECTS, Fault, Outcome};
 
 use super::histogram::Histogram;
 use super::{Metrics, OTHER};
 use crate::engine::report::{Ended, Ending};
+use crate::lock::lock;
 use crate::snapshot::Snapshot;
 
 /// A figure that one thread writes and others read: no bus cycle is locked for it.
@@ -331,7 +332,7 @@ impl Series {
     }
 
     fn tables(&self) -> std::sync::MutexGuard<'_, Tables> {
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tables)
     }
 
     /// The figures of a listener's clients of one protocol, in one of its dialects.
