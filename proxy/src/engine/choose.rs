@@ -137,7 +137,14 @@ impl Engine {
                 Err(Nowhere::Fault(fault)) => Some(*fault),
                 _ => None,
             };
-            self.show(Some(protocol), head.kind, route, place, fault, (snapshot, &view));
+            self.show(
+                Some((protocol, head.dialect)),
+                head.kind,
+                route,
+                place,
+                fault,
+                (snapshot, &view),
+            );
         }
         if let Some(down) = self.downs.get_mut(id) {
             down.metadata = Some(metadata);
@@ -202,10 +209,10 @@ impl Engine {
         edits
     }
 
-    /// Shows a message that was routed to the tap, if there is one.
+    /// Shows a message that was routed to the tap, if there is one. `protocol`: with the dialect.
     fn show(
         &self,
-        protocol: Option<usize>,
+        protocol: Option<(usize, u8)>,
         kind: Kind,
         route: Option<&str>,
         place: Option<(usize, usize)>,
@@ -213,12 +220,14 @@ impl Engine {
         (snapshot, view): (&Snapshot, &View<'_>),
     ) {
         let Some(tap) = &self.tap else { return };
-        let protocol = protocol.and_then(|at| snapshot.protocols.get(at));
+        let spoken =
+            protocol.and_then(|(at, dialect)| Some((snapshot.protocols.get(at)?, dialect)));
         let endpoint = place.and_then(|(cluster, endpoint)| {
             self.snapshot.clusters.get(cluster)?.endpoints.get(endpoint)
         });
         tap(&Tapped {
-            protocol: protocol.map_or("tcp", |enabled| enabled.protocol.name()),
+            protocol: spoken.map_or("tcp", |(enabled, _)| enabled.protocol.name()),
+            dialect: spoken.map_or("tcp", |(enabled, dialect)| enabled.protocol.dialect(dialect)),
             kind,
             route,
             cluster: place.map(|(cluster, _)| cluster),

@@ -347,6 +347,7 @@ impl Engine {
             }
             if opened {
                 self.report_opening(id, Ending::Opened);
+                self.sew(id, protocol, head.reply_to);
             }
             self.begin_session(id, patience::times_of(&snapshot, route));
             // It cannot go to another process any more, if it was to.

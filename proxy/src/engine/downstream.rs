@@ -100,6 +100,7 @@ impl Engine {
             spoke: None,
             leaving: None,
             dialogue: None,
+            seam: None,
             opaque: false,
             port: None,
             stream,
@@ -133,6 +134,7 @@ impl Engine {
         self.measure_speech(id, Some(protocol));
         let Some(down) = self.downs.get_mut(id) else { return };
         down.protocol = Some(protocol);
+        down.track.dialect = if down.stream { enabled.protocol.stream_dialect() } else { 0 };
         down.decoder = Some(enabled.request_decoder(down.stream));
         down.state = DownState::Idle;
     }
@@ -335,7 +337,11 @@ impl Engine {
             Ok(step) => {
                 down.need = 0;
                 (down.arrived, down.waited) = (self.now, 0);
-                down.track = Track::since(self.micros);
+                let dialect = match &step {
+                    Step::Head(head) => head.dialect,
+                    _ => down.track.dialect,
+                };
+                down.track = Track { dialect, ..Track::since(self.micros) };
                 Some(step)
             }
             Err(error) => {

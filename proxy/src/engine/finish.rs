@@ -116,8 +116,8 @@ impl Engine {
         } else {
             self.counters.faults += 1;
             let mut reply = self.spares.take();
-            let after =
-                self.local_reply(flight.protocol, flight.reply_to, &flight.note, fault, &mut reply);
+            let to = self.parting(flight.down, flight.protocol, flight.reply_to);
+            let after = self.local_reply(flight.protocol, to, &flight.note, fault, &mut reply);
             let status = self.fault_status(flight.protocol, flight.reply_to, fault);
             self.report_flight(&mut flight, how, Own { status, bytes: reply.len() });
             let last = flight.last || after == After::Close || !(flight.sent || whole);

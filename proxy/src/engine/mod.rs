@@ -47,6 +47,7 @@ mod postpone;
 mod reload;
 pub mod report;
 mod retry;
+mod seam;
 mod session;
 pub mod slab;
 pub mod state;
@@ -120,6 +121,8 @@ pub enum Action {
 pub struct Tapped<'a> {
     /// Its protocol.
     pub protocol: &'static str,
+    /// Which of its dialects it is; where it has none, the protocol's name.
+    pub dialect: &'static str,
     /// Request or one-way.
     pub kind: Kind,
     /// Its route's name; `None` where none matched.

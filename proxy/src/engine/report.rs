@@ -120,12 +120,15 @@ pub struct Track {
     pub status: u32,
     /// How often it was tried again.
     pub retries: u32,
+    /// Which of its protocol's dialects it is ([`Head::dialect`]).
+    pub dialect: u8,
 }
 
 impl Track {
     /// Of a message whose head came at this time, µs.
     pub fn since(since: u64) -> Self {
-        Self { since, route: usize::MAX, at: None, request: 0, reply: 0, status: 0, retries: 0 }
+        let (route, dialect) = (usize::MAX, 0);
+        Self { since, route, at: None, request: 0, reply: 0, status: 0, retries: 0, dialect }
     }
 }
 

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use polyport_codecs::Slot;
 
 use histogram::Histogram;
-use series::{CLASSES, ClusterSeries, FARED, RouteSeries, Tables};
+use series::{CLASSES, ClusterSeries, FARED, Port, RouteSeries, Tables};
 pub use text::Format;
 
 use crate::control::Control;
@@ -141,6 +141,19 @@ impl Metrics {
         let tables = Arc::<Mutex<Tables>>::default();
         lock(&self.workers).push(tables.clone());
         tables
+    }
+
+    fn new_port(&self) -> Port {
+        Port {
+            requests: Default::default(),
+            messages: Default::default(),
+            connections: Default::default(),
+            streams: Default::default(),
+            sessions: Default::default(),
+            received: Default::default(),
+            sent: Default::default(),
+            took: Histogram::new(&self.bounds, false),
+        }
     }
 
     fn new_route(&self) -> RouteSeries {
