@@ -41,6 +41,8 @@ pub(super) fn run(
     log: LogLevel,
     pid: Option<PathBuf>,
 ) -> Result<ExitCode, StartError> {
+    // Before there is a second thread.
+    crate::observe::stacks::hold_back();
     let program = Program::running()?;
     let mut inherited = Inherited::receive()?;
     let given = match &mut inherited {
@@ -100,6 +102,7 @@ pub(super) fn run(
         write: snapshot.admin.as_ref().is_some_and(|settings| settings.write),
         started: std::time::SystemTime::now(),
         leaving: false.into(),
+        unanswered: 0.into(),
     });
     // It answers until the end, so that who asks is told that the proxy is leaving.
     let mut answers = Box::pin(answering(sockets, admin.clone()));
@@ -142,6 +145,7 @@ pub(super) fn run(
     let ended = runtime.block_on(async {
         tokio::select! {
             _ = stopped => {
+                last_words(&admin).await;
                 tracing::info!("stopped");
                 Ok(ExitCode::SUCCESS)
             }
@@ -182,6 +186,15 @@ async fn last_answers(answers: Pin<Box<impl Future<Output = ()>>>, succeeded: bo
         return std::future::pending().await;
     }
     answers.await;
+}
+
+/// Until all who asked for something are answered, whoever asked for an upgrade above all:
+/// with nothing in flight the process would be gone before.
+async fn last_words(admin: &Admin) {
+    let until = tokio::time::Instant::now() + LAST_ANSWERS;
+    while admin.unanswered.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Answers the admin API's clients; never ends.
