@@ -14,6 +14,7 @@ use crate::interest::Interest;
 use crate::limits::Limits;
 use crate::metadata::Metadata;
 use crate::mutation::{Change, Mutable, Unchangeable};
+use crate::seam::Seam;
 
 /// Which end of a connection wrote the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,6 +90,9 @@ impl Hop {
     }
 }
 
+/// Dialects that a protocol may have, at most: whoever counts by them has so many places.
+pub const DIALECTS: usize = 8;
+
 /// What becomes of the downstream connection after a local reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum After {
@@ -105,6 +109,23 @@ pub enum After {
 pub trait Protocol: Send + Sync + 'static {
     /// The value of the metadata key `protocol`, and its name in configs.
     fn name(&self) -> &'static str;
+
+    /// What people call the ways in which it is spoken, to be counted and shown apart
+    /// (`http2`, `grpc`): [`Head::dialect`] is a position in this list, of which the first is
+    /// the protocol's plain form. At most [`DIALECTS`]; empty, by default: it has one form.
+    fn dialects(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The name of the dialect at this position; the protocol's own where there is none.
+    fn dialect(&self, at: u8) -> &'static str {
+        self.dialects().get(usize::from(at)).copied().unwrap_or(self.name())
+    }
+
+    /// The dialect of connections that carry many streams ([`Protocol::streams`]).
+    fn stream_dialect(&self) -> u8 {
+        0
+    }
 
     /// What the first bytes of a connection say. Pure; may be called again with
     /// more bytes, and must then not contradict an earlier `No` or `Yes`.
@@ -189,13 +210,31 @@ pub trait Protocol: Send + Sync + 'static {
         None
     }
 
+    /// The same request, to be answered by [`Protocol::local_reply`] or [`Protocol::respond`]
+    /// with words that say that the connection ends ([`Leave::Reply`]). By default unchanged.
+    fn last(&self, to: ReplyTo) -> ReplyTo {
+        to
+    }
+
     /// [`Exchange::Session`]: appends the last words to a client whose session,
     /// opened by `opened`, the proxy has to end. By default none.
     fn farewell(&self, _opened: ReplyTo, _fault: Fault, _out: &mut Vec<u8>) {}
 
+    /// For a session that the request `opened` has begun and whose bytes pass as they are
+    /// ([`crate::Lease::Session`]): what finds the place for the proxy's last words to its
+    /// client. By default nothing: only the connection's end tells.
+    fn seam(&self, _opened: ReplyTo) -> Option<Box<dyn Seam>> {
+        None
+    }
+
     /// Appends the native error reply to bytes that a request decoder refused;
     /// the connection is closed after it. By default nothing.
     fn reject(&self, _error: &DecodeError, _out: &mut Vec<u8>) {}
+
+    /// The protocol's own status that [`Protocol::reject`] tells; 0 where it has none.
+    fn reject_status(&self, _error: &DecodeError) -> u32 {
+        0
+    }
 
     /// Appends the reply to a message of kind [`crate::Kind::Heartbeat`] or
     /// [`crate::Kind::Local`] (all of its bytes are given).

@@ -50,6 +50,8 @@ pub struct Head {
     /// Replies only: the protocol's own status, in the numbers of
     /// [`crate::Protocol::statuses`]; 0 where it has none.
     pub status: u32,
+    /// Messages from clients only: in which of [`crate::Protocol::dialects`] it is.
+    pub dialect: u8,
 }
 
 impl Head {
@@ -74,6 +76,7 @@ impl Head {
             patience: 0,
             timeout: 0,
             status: 0,
+            dialect: 0,
         }
     }
 }

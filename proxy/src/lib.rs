@@ -22,6 +22,7 @@ pub mod engine;
 pub mod guard;
 pub mod health;
 pub mod limit;
+mod lock;
 pub mod observe;
 pub mod overload;
 pub mod policy;

@@ -15,6 +15,7 @@ pub mod certs;
 pub mod chaos;
 pub mod dnsmasq;
 pub mod everyone;
+pub mod figures;
 pub mod grpc;
 pub mod haproxy;
 pub mod http2;

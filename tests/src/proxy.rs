@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
+use crate::figures::{self, Figures};
 use crate::process::{Process, root};
 use crate::{direct, ports};
 
@@ -20,6 +21,7 @@ pub struct Config {
     routes: String,
     upstreams: Vec<(&'static str, SocketAddr)>,
     under: Vec<String>,
+    admin: Option<SocketAddr>,
 }
 
 impl Config {
@@ -53,6 +55,14 @@ impl Config {
         self.clusters.push_str(toml);
         self.clusters.push('\n');
         self
+    }
+
+    /// Has it tell its figures, so that [`Proxy::until`] can wait for some.
+    #[must_use]
+    pub fn counted(self) -> Self {
+        let admin = ports::free();
+        let with = self.section(&format!("[admin]\naddress = \"{admin}\""));
+        Self { admin: Some(admin), ..with }
     }
 
     /// Further lines of the listener's table.
@@ -121,6 +131,7 @@ pub struct Proxy {
     address: SocketAddr,
     upstreams: Vec<(&'static str, SocketAddr)>,
     directory: TempDir,
+    admin: Option<SocketAddr>,
 }
 
 impl Proxy {
@@ -153,7 +164,8 @@ impl Proxy {
             process.wait_for_port(address);
             process
         });
-        Self { process, address, upstreams: config.upstreams, directory }
+        let (upstreams, admin) = (config.upstreams, config.admin);
+        Self { process, address, upstreams, directory, admin }
     }
 
     /// Where clients of `protocol` connect.
@@ -184,6 +196,27 @@ impl Proxy {
     /// The memory it holds now, in bytes; 0 where there is no proxy.
     pub fn memory(&self) -> u64 {
         self.process.as_ref().map_or(0, Process::memory)
+    }
+
+    /// Waits until its figures are as wanted; it has to be [`Config::counted`]. Where there is
+    /// no proxy, a second has to do.
+    pub fn until(&self, what: &str, wanted: impl Fn(&Figures) -> bool) {
+        if self.process.is_none() {
+            return std::thread::sleep(std::time::Duration::from_secs(1));
+        }
+        figures::until(self.admin.expect("a proxy that is counted"), what, wanted);
+    }
+
+    /// Waits until so many requests are in flight.
+    pub fn until_asked(&self, requests: u64) {
+        let wanted = |figures: &Figures| figures["requests_active"] >= requests;
+        self.until(&format!("{requests} in flight"), wanted);
+    }
+
+    /// Waits until so many requests have been answered by servers.
+    pub fn until_answered(&self, requests: u64) {
+        let wanted = |figures: &Figures| figures["requests_answered_total"] >= requests;
+        self.until(&format!("{requests} answered"), wanted);
     }
 
     /// Sends SIGTERM.

@@ -416,3 +416,22 @@ fn lines_to_stdout_are_all_there_at_the_end() {
     let lines = log.lines().filter(|line| *line == "line: ping 127.0.0.1").count();
     assert_eq!(lines, 1000, "{log}");
 }
+
+#[test]
+fn bytes_that_are_no_request_have_a_line() {
+    if direct() {
+        return;
+    }
+    let nginx = Nginx::start();
+    let proxy = Config::new().section(ALL).all("http", nginx.address).start();
+    let log = beside(&proxy, "access.log");
+    let mut client = Raw::say(proxy.address("http"), "GET / HTTP/1.1\r\nno colon here\r\n\r\n");
+    let (head, _) = client.http_response();
+    assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+    let line = line(&log, "what was refused", |line| line["protocol"] == "http");
+    assert_eq!(line["outcome"], "fault", "{line}");
+    assert_eq!(line["fault"], "malformed", "{line}");
+    assert_eq!(line["status"], 400, "{line}");
+    assert!(line["bytes-out"].as_u64().is_some_and(|bytes| bytes > 0), "{line}");
+    assert!(line.get("route").is_none(), "{line}");
+}

@@ -314,6 +314,9 @@ fn clients_that_say_nothing_keep_nobody_out_for_long() {
     admin.proxy.assert_alive();
 }
 
+/// What is spoken by everybody, as people call it.
+const EVERYTHING: &str = "redis,http,http2,grpc,websocket,dubbo,bolt,thrift,mqtt";
+
 #[test]
 fn the_page_shows_every_protocol_while_everybody_is_at_work() {
     if direct() {
@@ -321,7 +324,7 @@ fn the_page_shows_every_protocol_while_everybody_is_at_work() {
     }
     let address = ports::free();
     let mut edge = edge(&format!("[admin]\naddress = \"{address}\"\nwrite = true\n{ROUTES}"));
-    let seconds: u64 = 25;
+    let seconds: u64 = 30;
     let mut clients = Clients::until(Duration::from_secs(seconds));
     plain(&mut clients, edge.address, &seconds.to_string());
     let keyed = format!("http://{}/keyed", edge.address);
@@ -331,7 +334,7 @@ fn the_page_shows_every_protocol_while_everybody_is_at_work() {
         1
     });
     let url = format!("http://{address}/");
-    python("admin_stories.py", &["shows", &url, "redis,http,dubbo,bolt,thrift,mqtt"]);
+    python("admin_stories.py", &["shows", &url, EVERYTHING]);
     clients.finish();
     edge.proxy.assert_alive();
 }

@@ -9,7 +9,7 @@ use polyport_tests::{BoltServer, Config, Proxy, Raw, direct};
 
 /// One worker and one connection to the server, shared by all callers.
 fn narrow(server: &BoltServer) -> Proxy {
-    Config::new().all("bolt", server.address).start()
+    Config::new().counted().all("bolt", server.address).start()
 }
 
 fn tell(story: &str, arguments: &[&str]) {
@@ -189,7 +189,7 @@ fn a_server_killed_under_load_ends_each_call_once() {
     let mut proxy = narrow(&server);
     // The story itself checks that each call ends once, and with its own answer.
     let load = bolt_start(proxy.address("bolt"), "load", &["4", "8", "16"]);
-    sleep(Duration::from_millis(1200));
+    proxy.until_answered(200);
     server.kill();
     sleep(Duration::from_millis(500));
     server.restart();

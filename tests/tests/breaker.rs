@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use polyport_codecs::dubbo::call::{Call, decode_reply};
 use polyport_tests::bolt::bolt;
+use polyport_tests::figures;
 use polyport_tests::grpc::GrpcServer;
 use polyport_tests::peers::{Backend, DubboServer, dubbo, python};
 use polyport_tests::{
@@ -16,21 +17,9 @@ use polyport_tests::{
 
 const GET: &str = "GET /slow?ms=20 HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// A figure of `/stats`.
-fn figure(admin: SocketAddr, name: &str) -> u64 {
-    let text = Raw::say(admin, "GET /stats HTTP/1.1\r\n\r\n").until_closed();
-    let found = text.lines().find_map(|line| line.strip_prefix(&format!("polyport_{name} ")));
-    found.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in {text}"))
-}
-
 /// Waits until the figure is that.
 fn until(admin: SocketAddr, name: &str, value: u64) {
-    let begun = Instant::now();
-    while figure(admin, name) != value {
-        let now = figure(admin, name);
-        assert!(begun.elapsed() < Duration::from_secs(20), "{name} is {now} and never {value}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    figures::until(admin, &format!("{name} {value}"), |figures| figures[name] == value);
 }
 
 /// An HTTP server that answers no request before it is told to.

@@ -13,8 +13,8 @@ use polyport_tests::peers::{dubbo_start, python_start};
 use polyport_tests::process::Running;
 use polyport_tests::stubs::{self, FORMS, Form};
 use polyport_tests::{
-    Backend, Config, DubboServer, GrpcServer, MosquittoServer, Proxy, Raw, RedisServer, direct,
-    ports,
+    Backend, Config, DubboServer, GrpcServer, MosquittoServer, Proxy, Raw, RedisServer, WebSockets,
+    direct, ports,
 };
 
 fn drains(config: Config, quiet: &str, timeout: &str) -> Config {
@@ -162,6 +162,66 @@ fn an_http_client_learns_it_from_the_next_reply() {
     ends_well(&mut proxy);
 }
 
+#[test]
+fn an_http_client_learns_it_from_answers_of_the_proxys_own_too() {
+    if direct() {
+        return;
+    }
+    let (node, dead) = (Backend::start(), ports::free());
+    let route = |name: &str, path: &str, does: &str| {
+        format!(
+            "\n[[route]]\nname = \"{name}\"\nmatch = {{ protocol = \"http\", path = \"{path}\" }}\n{does}\n"
+        )
+    };
+    let forbidden = route("forbidden", "/forbidden", "deny = true");
+    let fine = route("fine", "/fine", "respond = { body = \"fine\" }");
+    let moved = route(
+        "moved",
+        "/moved",
+        "respond = { status = 308, headers = { location = \"https://a/\" } }",
+    );
+    let limited =
+        route("limited", "/limited", "limit = { rate = \"1/h\", burst = 1 }\nto = \"node\"");
+    let config = Config::new()
+        .section(&[forbidden, fine, moved, limited].concat())
+        .cluster("node", node.address, "")
+        .cluster("dead", dead, "")
+        .route("dead", "path = \"/dead\"", "dead", "")
+        .route("alive", "path = \"/length\"", "node", "");
+    let mut proxy = drains(config, "20s", "60s").start();
+    let ask = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let says_so = |head: &str| head.to_lowercase().contains("\r\nconnection: close\r\n");
+    let cases = [
+        ("/nowhere", "404"),
+        ("/forbidden", "403"),
+        ("/fine", "200"),
+        ("/moved", "308"),
+        ("/limited", "503"),
+        ("/dead", "503"),
+        ("/length?n=1", "200"),
+    ];
+    let mut clients: Vec<_> = cases
+        .iter()
+        .map(|(path, status)| {
+            let mut raw = Raw::say(proxy.address("http"), ask(path));
+            let (head, _) = raw.http_response();
+            assert!(!says_so(&head), "{head}");
+            (raw, *path, *status)
+        })
+        .collect();
+    proxy.terminate();
+    refuses(&proxy);
+    for (raw, path, status) in &mut clients {
+        // The second is what nobody looks at.
+        raw.send([ask(path), ask(path)].concat());
+        let (head, _) = raw.http_response();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
+        assert!(says_so(&head), "{path}: {head}");
+        assert_eq!(raw.until_closed(), "", "{path}");
+    }
+    ends_well(&mut proxy);
+}
+
 /// Waits until the proxy takes no new connections.
 fn refuses(proxy: &Proxy) {
     let start = Instant::now();
@@ -250,6 +310,22 @@ fn mqtt_clients_are_told_one_by_one() {
         clients.succeed();
         ends_well(&mut proxy);
     }
+}
+
+#[test]
+fn websockets_are_closed_with_a_word_over_either_version() {
+    if direct() {
+        return;
+    }
+    let server = WebSockets::start();
+    let config = Config::busy().all("http", server.address);
+    let mut proxy = drains(config, "1s", "16s").start();
+    let url = format!("ws://{}", proxy.address("http"));
+    let mut clients = python_start("websocket_stories.py", &["leaving", &url]);
+    clients.wait_for("ready");
+    proxy.terminate();
+    clients.succeed();
+    ends_well(&mut proxy);
 }
 
 #[test]

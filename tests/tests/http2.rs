@@ -744,11 +744,11 @@ fn a_server_that_dies_fails_what_is_in_flight_and_comes_back() {
     if direct() {
         return;
     }
-    let mut way = way(true, true);
+    let mut way = way_with(true, true, Config::counted);
     let url = way.url("web", "/index.html");
     assert_eq!(way.curl(&["-f", &url]), "hello\n");
     let load = h2load(&url, &["-D", "3", "-c", "4", "-m", "8"]);
-    sleep(Duration::from_millis(1000));
+    way.proxy.until_answered(200);
     way.nginx.kill();
     sleep(Duration::from_millis(500));
     way.nginx.restart();

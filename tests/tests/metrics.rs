@@ -15,7 +15,7 @@ use polyport_tests::process::finish;
 use polyport_tests::prometheus::{Prometheus, example, promtool_check, promtool_check_metrics};
 use polyport_tests::thrift::{WIRES, thrift};
 use polyport_tests::{
-    BoltServer, Config, DubboServer, GrpcServer, MosquittoServer, Nginx, PATIENCE, Proxy,
+    BoltServer, Config, DubboServer, GrpcServer, MosquittoServer, Nginx, PATIENCE, Proxy, Raw,
     RedisServer, ThriftServer, WebSockets, direct, ports,
 };
 use serde_json::Value;
@@ -160,6 +160,24 @@ fn what_is_told_is_what_clients_counted() {
         let protocol = format!("protocol=\"{protocol}\"");
         until(admin, requests, &[&protocol, "outcome=\"ok\"", "listener=\"edge\""], tally.answered);
     }
+    // What is all HTTP goes by its own names.
+    for (dialect, outcome, count) in [
+        ("http", "ok", http.answered),
+        ("http2", "ok", 1000),
+        ("grpc", "ok", 8 * 10 * 40),
+        ("websocket", "session", 20),
+    ] {
+        let dialect = format!("dialect=\"{dialect}\"");
+        let labels = ["protocol=\"http\"", &dialect];
+        let outcome = format!("outcome=\"{outcome}\"");
+        until(admin, requests, &[&labels[..], &[&outcome]].concat(), count);
+        until(admin, "polyport_downstream_request_duration_seconds_count", &labels, count);
+    }
+    let held = held_socket(address);
+    let told = curl(&[&format!("http://{admin}/api/connections")]);
+    assert!(told.contains("\"dialect\":\"websocket\""), "{told}");
+    until(admin, "polyport_downstream_sessions_active", &["dialect=\"websocket\""], 1);
+    drop(held);
     let route = escaped(PAGES);
     let text = until(admin, "polyport_route_requests_total", &[&route], http.answered);
     let routed = |route: &str, outcome: &str| {
@@ -203,6 +221,17 @@ fn what_is_told_is_what_clients_counted() {
     let stats = curl(&[&format!("http://{admin}/stats")]);
     assert!(stats.contains("polyport_requests_total "), "{stats}");
     edge.proxy.assert_alive();
+}
+
+/// A WebSocket that says nothing.
+fn held_socket(address: SocketAddr) -> Raw {
+    let mut raw = Raw::say(
+        address,
+        "GET /echo HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    assert!(raw.until("\r\n\r\n").starts_with("HTTP/1.1 101 "));
+    raw
 }
 
 /// What Redis says to a command that is denied.
@@ -351,6 +380,10 @@ fn a_real_prometheus_has_data_for_every_panel_and_every_alert() {
     assert!(open.contains("content-type: application/openmetrics-text; version=1.0.0"), "{open}");
     assert!(open.ends_with("# EOF\n"));
     promtool_check_metrics(&scrape(admin, &[]));
+    for dialect in ["redis", "http", "http2", "websocket", "mqtt"] {
+        let query = format!("sum(polyport_downstream_requests_total{{dialect=\"{dialect}\"}})");
+        assert!(prometheus.value(&query) > Some(0.0), "{dialect}");
+    }
     let told = prometheus.value("sum(polyport_route_requests_total{route=\"redis\"})");
     assert!(told > Some(0.0), "{told:?}");
     for load in [redis, http] {

@@ -21,6 +21,7 @@ struct All {
 fn all(more: &str) -> All {
     let (redis, nginx, dubbo) = (RedisServer::start(), Nginx::start(), DubboServer::start());
     let proxy = Config::busy()
+        .counted()
         .section(more)
         .all("redis", redis.address)
         .all("http", nginx.address)
@@ -112,7 +113,7 @@ fn every_call_of_a_dead_server_ends() {
     // Calls that would take a minute, to a server that dies meanwhile.
     let waiting: Vec<Running> =
         (0..4).map(|_| dubbo_start(all.proxy.address("dubbo"), "slow", &["60000"])).collect();
-    sleep(Duration::from_millis(800));
+    all.proxy.until_asked(4);
     all.dubbo.kill();
     for call in waiting {
         let (status, _, complaint) = call.finish();
@@ -326,6 +327,7 @@ fn a_reader_that_does_not_read_costs_little() {
 fn sigterm_finishes_what_is_in_flight() {
     let (redis, backend, dubbo) = (RedisServer::start(), Backend::start(), DubboServer::start());
     let mut proxy = Config::busy()
+        .counted()
         .all("redis", redis.address)
         .all("http", backend.address)
         .all("dubbo", dubbo.address)
@@ -335,7 +337,7 @@ fn sigterm_finishes_what_is_in_flight() {
     let call = dubbo_start(proxy.address("dubbo"), "slow", &["2000"]);
     let mut idle = Raw::say(proxy.address("redis"), "*1\r\n$4\r\nPING\r\n");
     assert_eq!(idle.until("\r\n"), "+PONG\r\n");
-    sleep(Duration::from_millis(1000));
+    proxy.until_asked(2);
     proxy.terminate();
     assert_eq!(page.succeed(), "slow");
     assert_eq!(call.succeed(), "finished\n");

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use polyport_codecs::dubbo::call::{Call, decode_reply};
 use polyport_codecs::thrift::call::{Encoding, Message, Transport};
+use polyport_tests::figures::figure;
 use polyport_tests::process::finish;
 use polyport_tests::proxy::binary;
 use polyport_tests::{
@@ -19,12 +20,6 @@ use rustix::net::{AddressFamily, SocketType};
 const GET: &str = "GET /slow?ms=5 HTTP/1.1\r\nHost: a\r\n\r\n";
 
 const LONG: Duration = Duration::from_secs(40);
-
-fn figure(admin: SocketAddr, name: &str) -> u64 {
-    let text = Raw::say(admin, "GET /stats HTTP/1.1\r\n\r\n").until_closed();
-    let found = text.lines().find_map(|line| line.strip_prefix(&format!("polyport_{name} ")));
-    found.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in {text}"))
-}
 
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();

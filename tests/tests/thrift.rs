@@ -283,12 +283,12 @@ fn every_call_ends_once_when_a_server_dies_under_load() {
     for wires in [&FRAMES[..], &WIRES[2..4]] {
         let mode = if wires.len() == FRAMES.len() { "async" } else { "threaded" };
         let mut server = ThriftServer::start(mode, wires);
-        let mut proxy = by_form(Config::busy(), &server, "").start();
+        let mut proxy = by_form(Config::busy().counted(), &server, "").start();
         let loads: Vec<_> = through(&proxy, &server)
             .into_iter()
             .map(|wire| thrift_start("load", &[wire], &["4", "4", "8"]))
             .collect();
-        sleep(Duration::from_millis(1500));
+        proxy.until_answered(200);
         server.kill();
         sleep(Duration::from_millis(500));
         server.restart();
@@ -305,12 +305,12 @@ fn every_call_ends_once_when_a_server_dies_under_load() {
 #[test]
 fn every_call_of_a_dead_server_ends() {
     let mut server = ThriftServer::start("threaded", &WIRES);
-    let proxy = by_form(Config::new(), &server, "").start();
+    let proxy = by_form(Config::new().counted(), &server, "").start();
     let waiting: Vec<_> = through(&proxy, &server)
         .into_iter()
         .map(|wire| thrift_start("slow", &[wire], &["60000"]))
         .collect();
-    sleep(Duration::from_millis(1500));
+    proxy.until_asked(waiting.len() as u64);
     server.kill();
     for call in waiting {
         let (status, _, complaint) = call.finish();
@@ -337,13 +337,13 @@ fn a_transform_is_refused_with_an_exception() {
 #[test]
 fn sigterm_finishes_what_is_in_flight() {
     let server = ThriftServer::start("threaded", &WIRES);
-    let mut proxy = by_form(Config::busy(), &server, "").start();
+    let mut proxy = by_form(Config::busy().counted(), &server, "").start();
     let mut calls: Vec<_> = through(&proxy, &server)
         .into_iter()
         .map(|wire| thrift_start("slow", &[wire], &["5000"]))
         .collect();
     calls.iter_mut().for_each(|call| call.wait_for("asking"));
-    sleep(Duration::from_millis(500));
+    proxy.until_asked(calls.len() as u64);
     proxy.terminate();
     for call in calls {
         assert_eq!(call.succeed(), "asking\nfinished\n");

@@ -715,18 +715,16 @@ fn a_drain_ends_tls_connections_in_order() {
     }
     let backend = Backend::start();
     let Edge { authority, proxy, .. } = &mut edge_with("", "", |config| {
-        config.cluster("node", backend.address, "").route(
-            "node",
-            "protocol = \"http\", path = \"/slow\"",
-            "node",
-            "",
-        )
+        config
+            .cluster("node", backend.address, "")
+            .route("node", "protocol = \"http\", path = \"/slow\"", "node", "")
+            .counted()
     });
     let mut command = curl_command(&["-f"]);
     command.args(arguments(proxy.address("https"), authority));
     command.arg("https://a.example.com/slow?ms=2000");
     let page = Running::start("curl", command);
-    sleep(Duration::from_millis(700));
+    proxy.until_asked(1);
     proxy.terminate();
     assert_eq!(page.succeed(), "slow");
     assert_eq!(proxy.wait().and_then(|status| status.code()), Some(0));

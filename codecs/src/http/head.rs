@@ -108,6 +108,10 @@ pub(super) struct Said {
     connection_upgrade: bool,
     upgrade: bool,
     h2c: bool,
+    /// Upgrade asks for WebSocket, and for nothing else.
+    pub(super) websocket: bool,
+    /// Of a request, once it is known.
+    pub(super) dialect: u8,
 }
 
 impl Said {
@@ -182,6 +186,7 @@ fn understand(field: &Field<'_>, at: usize, said: &mut Said) -> Result<(), Decod
             }
         }
         7 if is(name, "upgrade") => {
+            said.websocket = !said.upgrade && is(value, "websocket");
             said.upgrade = true;
             // A tunnel of HTTP/2 would carry requests past every route (h2c smuggling).
             said.h2c |= members(value).any(|member| is(member, "h2c"));

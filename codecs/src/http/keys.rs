@@ -3,7 +3,7 @@
 use super::fields::{Field, is, trim};
 use super::head::{Found, Said};
 use super::request::{StartLine, Target};
-use super::{NAME, grpc, note};
+use super::{NAME, dialect, grpc, note};
 use crate::codec::KeySpec;
 use crate::frame::Kind;
 use crate::interest::{Interest, Slot};
@@ -20,6 +20,7 @@ pub(super) const KEYS: &[KeySpec] = &[
     KeySpec::key("host", "the host asked for, lower case, without the port", "shop.example"),
     KeySpec::key("scheme", "http or https", "http"),
     KeySpec::key("http.version", "the version the client speaks", "1.1"),
+    KeySpec::key("dialect", "what of HTTP it is: http, http2, grpc or websocket", "grpc"),
     KeySpec::key("grpc.method", "gRPC: the method; service is then the gRPC service", "Find"),
     KeySpec::key("status", "replies: the status", "200"),
     KeySpec::family("header.", "a header field; repeated ones joined by commas", "header.x-tenant"),
@@ -34,6 +35,7 @@ pub(super) struct Keys {
     host: Option<Slot>,
     scheme: Option<Slot>,
     version: Option<Slot>,
+    dialect: Option<Slot>,
     grpc_method: Option<Slot>,
     status: Option<Slot>,
     headers: Vec<(Box<str>, Slot)>,
@@ -50,6 +52,7 @@ impl Keys {
             host: interest.slot("host"),
             scheme: interest.slot("scheme"),
             version: interest.slot("http.version"),
+            dialect: interest.slot("dialect"),
             grpc_method: interest.slot("grpc.method"),
             status: interest.slot("status"),
             headers: interest.family("header."),
@@ -144,6 +147,9 @@ impl Keys {
         }
         if let Some(slot) = self.version {
             meta.set_static(slot, start.version.as_str());
+        }
+        if let Some(slot) = self.dialect {
+            meta.set_static(slot, dialect::name(said.dialect));
         }
         if let Some(slot) = self.scheme {
             let secure = target.scheme.is_some_and(|scheme| scheme.len() == 5);

@@ -30,15 +30,20 @@ pub(super) fn reply(to: ReplyTo, fault: Fault, why: &str, out: &mut Vec<u8>) -> 
 }
 
 /// Answers bytes that are no request.
-pub(super) fn reject(error: &DecodeError, out: &mut Vec<u8>) {
-    let (status, reason) = match (error.status, error.kind) {
+/// The status and the reason phrase for a request that cannot be read.
+pub(super) fn refusal(error: &DecodeError) -> (u16, &'static str) {
+    match (error.status, error.kind) {
         (413, _) => (413, "Content Too Large"),
         (414, _) => (414, "URI Too Long"),
         (431, _) | (0, ErrorKind::TooLarge) => (431, "Request Header Fields Too Large"),
         (501, _) => (501, "Not Implemented"),
         (505, _) => (505, "HTTP Version Not Supported"),
         _ => (400, "Bad Request"),
-    };
+    }
+}
+
+pub(super) fn reject(error: &DecodeError, out: &mut Vec<u8>) {
+    let (status, reason) = refusal(error);
     write(status, reason, &error.reason, "connection: close\r\n", true, out);
 }
 

@@ -7,10 +7,12 @@
 //! frames what follows it; [`relay`] writes a head as the next hop should see it,
 //! copying runs of lines between those that are for one hop only or that a route
 //! changes ([`change`]); [`local`] speaks for the proxy, [`grpc`] to requests of
-//! gRPC, and [`respond`] for a route. Keys are filled by [`keys`].
+//! gRPC, and [`respond`] for a route. Keys are filled by [`keys`]. What people tell apart
+//! is named by [`dialect`]; [`websocket`] knows where frames end, to part with a word.
 
 mod body;
 mod change;
+mod dialect;
 mod fields;
 mod grpc;
 mod head;
@@ -22,6 +24,7 @@ mod relay;
 mod request;
 mod respond;
 mod response;
+mod websocket;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -35,6 +38,7 @@ use crate::health::{BadOption, HealthAsk, HealthCheck, HealthWay};
 use crate::interest::Interest;
 use crate::limits::Limits;
 use crate::mutation::{Change, Mutable, Unchangeable};
+use crate::seam::Seam;
 
 /// The name in configs and metadata.
 const NAME: &str = "http";
@@ -71,6 +75,8 @@ pub(crate) mod note {
     pub(crate) const GRPC: u64 = 1 << 10;
     /// Its sender takes trailers.
     pub(crate) const TRAILERS: u64 = 1 << 11;
+    /// It asks to become a WebSocket, and nothing else.
+    pub(crate) const WEBSOCKET: u64 = 1 << 12;
 
     /// The Connection field of an answer that the proxy gives itself, line end included.
     pub(crate) fn connection(to: ReplyTo) -> &'static str {
@@ -90,6 +96,14 @@ pub(crate) mod note {
 impl Protocol for Http {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn dialects(&self) -> &'static [&'static str] {
+        dialect::NAMES
+    }
+
+    fn stream_dialect(&self) -> u8 {
+        dialect::HTTP2
     }
 
     fn probe(&self, prefix: &[u8]) -> Probe {
@@ -183,8 +197,20 @@ impl Protocol for Http {
         Some(respond::respond(to, answer, out))
     }
 
+    fn last(&self, to: ReplyTo) -> ReplyTo {
+        ReplyTo { token: to.token | note::CLOSE, ..to }
+    }
+
+    fn seam(&self, opened: ReplyTo) -> Option<Box<dyn Seam>> {
+        (opened.token & note::WEBSOCKET != 0).then(|| Box::new(websocket::Frames::new()) as _)
+    }
+
     fn reject(&self, error: &DecodeError, out: &mut Vec<u8>) {
         local::reject(error, out);
+    }
+
+    fn reject_status(&self, error: &DecodeError) -> u32 {
+        local::refusal(error).0.into()
     }
 }
 

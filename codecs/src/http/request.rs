@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::body::Framing;
 use super::fields::{authority, is_token, line};
 use super::head::{Finder, Found, Said, scan};
-use super::{NAME, Plan, note, refuse};
+use super::{NAME, Plan, dialect, note, refuse};
 use crate::codec::Decoder;
 use crate::error::{DecodeError, ErrorKind};
 use crate::frame::{Body, Head, Kind, Lease, Step};
@@ -141,7 +141,7 @@ impl RequestDecoder {
         }
         let target = target(&start)?;
         meta.clear();
-        let said = scan(head_bytes, fields_at, &plan.limits, |field| {
+        let mut said = scan(head_bytes, fields_at, &plan.limits, |field| {
             plan.keys.field(field, head_bytes, meta);
         })?;
         let notes = notes(&start, &target, &said)?;
@@ -171,6 +171,8 @@ impl RequestDecoder {
         // RFC 9110, section 9.2.2.
         head.idempotent =
             matches!(start.method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE");
+        said.dialect = dialect::of(start.version, notes);
+        head.dialect = said.dialect;
         plan.keys.request(&start, &target, found, head_bytes, &said, meta);
         Ok(Step::Head(head))
     }
@@ -202,6 +204,9 @@ fn notes(start: &StartLine<'_>, target: &Target<'_>, said: &Said) -> Result<u64,
     }
     if said.upgrades() && start.version != Version::Http10 {
         notes |= note::UPGRADE;
+        if said.websocket {
+            notes |= note::WEBSOCKET;
+        }
     }
     if target.scheme.is_some() {
         notes |= note::ABSOLUTE;

@@ -10,7 +10,8 @@ use crate::frame::{Kind, Lease, Outcome, Step};
 use crate::testing::{Transcript, assert_decoders_agree, assert_splits_agree, transcript};
 use crate::{Body, Metadata};
 
-const WANTED: [&str; 10] = [
+const WANTED: [&str; 11] = [
+    "dialect",
     "method",
     "path",
     "host",
@@ -418,6 +419,52 @@ fn a_stream_of_http2_comes_as_text_and_is_told_apart() {
     let old = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
     let all = assert_decoders_agree(&|| codec.stream_decoder(), &interest, old, &[]);
     assert_eq!(value(&all, 0, "http.version"), "1.1");
+}
+
+#[test]
+fn grpc_and_websockets_are_told_from_plain_requests() {
+    let grpc = "content-type: application/grpc+proto\r\n";
+    let socket = "connection: Upgrade\r\nupgrade: WebSocket\r\n";
+    let other = "connection: upgrade\r\nupgrade: websocket, irc\r\n";
+    let twice = "connection: upgrade\r\nupgrade: irc\r\nupgrade: websocket\r\n";
+    let unasked = "upgrade: websocket\r\n";
+    let cases = [
+        ("1.1", "", "http"),
+        ("2.0", "", "http2"),
+        ("2.0", grpc, "grpc"),
+        ("1.1", grpc, "http"),
+        ("2.0", "content-type: application/grpc-web\r\n", "http2"),
+        ("1.1", socket, "websocket"),
+        ("2.0", socket, "websocket"),
+        ("1.0", socket, "http"),
+        ("1.1", other, "http"),
+        ("1.1", twice, "http"),
+        ("1.1", unasked, "http"),
+    ];
+    let interest = Interest::of(WANTED);
+    let codec = Http.compile(&Limits::default(), &interest);
+    for (version, fields, dialect) in cases {
+        let input = format!("GET /a HTTP/{version}\r\nhost: a\r\n{fields}\r\n");
+        let make = || codec.stream_decoder();
+        let all = assert_decoders_agree(&make, &interest, input.as_bytes(), &[3, 20]);
+        assert_eq!(value(&all, 0, "dialect"), dialect, "{input}");
+        assert_eq!(Http.dialect(all.messages[0].head.dialect), dialect, "{input}");
+    }
+    assert_eq!(Http.dialect(Http.stream_dialect()), "http2");
+    assert_eq!(Http.dialect(200), "http");
+}
+
+#[test]
+fn the_first_dialect_of_a_protocol_is_the_protocol_itself() {
+    let mut names = std::collections::BTreeSet::new();
+    for protocol in crate::Registry::builtin().protocols() {
+        let dialects = protocol.dialects();
+        assert!(dialects.len() <= crate::DIALECTS, "{}", protocol.name());
+        assert_eq!(dialects.first().copied().unwrap_or(protocol.name()), protocol.name());
+        assert!(usize::from(protocol.stream_dialect()) <= dialects.len());
+        names.insert(protocol.name());
+        assert!(dialects.iter().skip(1).all(|name| names.insert(name)), "{dialects:?}");
+    }
 }
 
 fn field_line() -> impl Strategy<Value = String> {

@@ -82,7 +82,11 @@ const ENTRIES: &[(&str, &str, &str)] = &[
         "/api/info",
         "version, process, uptime, workers, config, last reload, whether writes are taken",
     ),
-    ("GET", "/api/figures", "counters and gauges; by protocol and route with latencies"),
+    (
+        "GET",
+        "/api/figures",
+        "counters and gauges; by protocol, its dialects and route with latencies",
+    ),
     ("GET", "/api/config", "the config as it was read, without secrets, and what it came to"),
     ("GET", "/api/listeners", "listeners"),
     ("GET", "/api/clusters", "clusters: each endpoint's health, and what is in flight to it"),
@@ -217,6 +221,7 @@ async fn figures(State(admin): Asked) -> Answer {
         "requests_active": totals.in_flight,
         "requests_pending": totals.pending,
         "protocols": figures.protocols,
+        "dialects": figures.dialects,
         "routes": figures.routes,
         "bounds_us": figures.bounds_us,
     }))

@@ -15,6 +15,8 @@ use crate::observe::metrics::series::{CLASSES, Requests};
 pub struct Figures {
     /// By protocol.
     pub protocols: Vec<Series>,
+    /// The same by protocol and dialect; a protocol without dialects is its own.
+    pub dialects: Vec<Series>,
     /// By route; what no route took has the name `""`.
     pub routes: Vec<Series>,
     /// Upper bounds of all latency histograms' buckets, µs; one more bucket is for what is
@@ -27,6 +29,9 @@ pub struct Figures {
 pub struct Series {
     /// Its name.
     pub name: String,
+    /// Of a dialect: whose.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub protocol: String,
     /// Messages.
     pub requests: u64,
     /// Those that failed or were refused.
@@ -53,17 +58,22 @@ impl Series {
 
 impl Figures {
     /// What all workers have counted.
-    pub(super) fn of(metrics: &Metrics) -> Self {
-        let mut protocols: BTreeMap<Arc<str>, Series> = BTreeMap::new();
+    pub(crate) fn of(metrics: &Metrics) -> Self {
+        let mut protocols: BTreeMap<Arc<str>, (Series, Taken)> = BTreeMap::new();
+        let mut dialects: BTreeMap<(Arc<str>, Arc<str>), (Series, Taken)> = BTreeMap::new();
         let mut routes: BTreeMap<Arc<str>, (Series, Taken)> = BTreeMap::new();
         metrics.each(|tables| {
-            for ((_, protocol), port) in &tables.ports {
-                let series = protocols.entry(protocol.clone()).or_default();
-                series.add(&port.requests);
+            for ((_, protocol, dialect), port) in &tables.ports {
                 // Messages within sessions.
                 let [passed, refused] = port.messages.each_ref().map(|count| count.get());
-                series.requests += passed + refused;
-                series.errors += refused;
+                let key = (protocol.clone(), dialect.clone());
+                let (whole, part) = (protocols.entry(key.0.clone()), dialects.entry(key));
+                for (series, took) in [whole.or_default(), part.or_default()] {
+                    series.add(&port.requests);
+                    series.requests += passed + refused;
+                    series.errors += refused;
+                    took.add(&port.took);
+                }
             }
             for (route, counted) in &tables.routes {
                 let (series, took) = routes.entry(route.clone()).or_default();
@@ -78,8 +88,13 @@ impl Figures {
         };
         // One that nobody has spoken yet was perhaps only asked for.
         let spoken = |series: &Series| series.requests > 0;
+        let of_protocol = |((protocol, name), counted): ((Arc<str>, Arc<str>), _)| Series {
+            protocol: protocol.to_string(),
+            ..timed((name, counted))
+        };
         Self {
-            protocols: protocols.into_iter().map(named).filter(spoken).collect(),
+            protocols: protocols.into_iter().map(timed).filter(spoken).collect(),
+            dialects: dialects.into_iter().map(of_protocol).filter(spoken).collect(),
             routes: routes.into_iter().map(timed).collect(),
             bounds_us: metrics.bounds().to_vec(),
         }

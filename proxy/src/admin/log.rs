@@ -1,9 +1,11 @@
 //! What the log says, while the proxy runs.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tracing_subscriber::EnvFilter;
+
+use crate::lock::lock;
 
 /// Longest filter that is taken.
 const LONGEST: usize = 1024;
@@ -33,7 +35,7 @@ impl LogLevel {
 
     /// What it is now, as it was written: `info`, `info,polyport::engine=debug`.
     pub fn current(&self) -> String {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.current).clone()
     }
 
     /// Takes another filter, as `POLYPORT_LOG` has them.
@@ -47,7 +49,7 @@ impl LogLevel {
         }
         let filter = EnvFilter::try_new(wanted).map_err(|error| format!("{error}; {HELP}"))?;
         (self.change)(filter)?;
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = wanted.to_owned();
+        *lock(&self.current) = wanted.to_owned();
         Ok(())
     }
 }

@@ -34,6 +34,9 @@ const FACTS: usize = 64;
 /// Messages on their way to one who watches.
 const QUEUE: usize = 256;
 
+/// Keys that are known of each message, whoever asks for them.
+const KNOWN: [&str; 2] = ["protocol", "dialect"];
+
 /// Which messages somebody wants to see.
 #[derive(Debug, Default)]
 pub struct Filter {
@@ -55,11 +58,11 @@ impl Filter {
     ) -> Result<Self, String> {
         let tests = config::filter(text, registry)?;
         for (key, _) in &tests {
-            if key != "protocol" && snapshot.interest.slot(key).is_none() {
+            if !KNOWN.contains(&key.as_str()) && snapshot.interest.slot(key).is_none() {
                 let known: Vec<&str> = snapshot.interest.names().collect();
                 return Err(format!(
                     "no rule of the config asks for `{key}`, so it is not decoded; \
-                     what is: protocol{}{}",
+                     what is: protocol, dialect{}{}",
                     if known.is_empty() { "" } else { ", " },
                     known.join(", ")
                 ));
@@ -76,8 +79,10 @@ impl Filter {
     fn holds(&self, tapped: &Tapped<'_>) -> bool {
         self.route.as_deref().is_none_or(|route| tapped.route == Some(route))
             && self.tests.iter().all(|(key, matcher)| {
-                if key == "protocol" {
-                    return matcher.matches(Some(tapped.protocol.as_bytes()));
+                match key.as_str() {
+                    "protocol" => return matcher.matches(Some(tapped.protocol.as_bytes())),
+                    "dialect" => return matcher.matches(Some(tapped.dialect.as_bytes())),
+                    _ => {}
                 }
                 let slot = tapped.snapshot.interest.slot(key);
                 matcher.matches(slot.and_then(|slot| tapped.view.get(slot)))
@@ -200,6 +205,7 @@ fn shown(tapped: &Tapped<'_>) -> Value {
     json!({
         "at": u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
         "protocol": tapped.protocol,
+        "dialect": tapped.dialect,
         "kind": kind(tapped.kind),
         "route": tapped.route,
         "cluster": cluster.map(|cluster| &cluster.name),
@@ -243,6 +249,7 @@ mod tests {
         set("header.x-tenant", &"acme ".repeat(100));
         hub.see(&Tapped {
             protocol: "http",
+            dialect: "http2",
             kind: Kind::Request,
             route: Some("shop"),
             cluster: Some(0),
@@ -270,6 +277,7 @@ mod tests {
         assert_eq!(seen["facts"]["header.x-api-key"], "***");
         let tenant = seen["facts"]["header.x-tenant"].as_str().expect("text");
         assert!(tenant.ends_with('…') && tenant.chars().count() == VALUE + 1, "{tenant}");
+        assert_eq!((&seen["protocol"], &seen["dialect"]), (&"http".into(), &"http2".into()));
         assert_eq!((&seen["cluster"], &seen["route"]), (&"web".into(), &"shop".into()));
         assert_eq!(watch.second(), (1, 0));
         drop(watch);
@@ -298,6 +306,7 @@ mod tests {
         let route = Filter::new("", Some("shopp".into()), &Registry::builtin(), &snapshot);
         assert!(route.is_err_and(|complaint| complaint.contains("shopp")));
         assert!(filter(&snapshot, "protocol = \"redis\"").is_ok());
+        assert!(filter(&snapshot, "dialect = \"grpc\"").is_ok());
     }
 
     #[test]

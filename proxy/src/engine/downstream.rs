@@ -8,7 +8,7 @@ use polyport_codecs::{Body, DecodeError, Detection, ErrorKind, Fault, Head, Prob
 use super::dispatch::Passed;
 use super::peer::facts_of;
 use super::pool::Party;
-use super::report::{Ending, Track};
+use super::report::{Ending, Own, Track};
 use super::state::{ConnId, DownId, DownState, Downstream, FlightId, UpId, UpState};
 use super::{Action, Engine, Net, Peer};
 use crate::snapshot::Fallback;
@@ -100,6 +100,7 @@ impl Engine {
             spoke: None,
             leaving: None,
             dialogue: None,
+            seam: None,
             opaque: false,
             port: None,
             stream,
@@ -133,6 +134,7 @@ impl Engine {
         self.measure_speech(id, Some(protocol));
         let Some(down) = self.downs.get_mut(id) else { return };
         down.protocol = Some(protocol);
+        down.track.dialect = if down.stream { enabled.protocol.stream_dialect() } else { 0 };
         down.decoder = Some(enabled.request_decoder(down.stream));
         down.state = DownState::Idle;
     }
@@ -335,7 +337,11 @@ impl Engine {
             Ok(step) => {
                 down.need = 0;
                 (down.arrived, down.waited) = (self.now, 0);
-                down.track = Track::since(self.micros);
+                let dialect = match &step {
+                    Step::Head(head) => head.dialect,
+                    _ => down.track.dialect,
+                };
+                down.track = Track { dialect, ..Track::since(self.micros) };
                 Some(step)
             }
             Err(error) => {
@@ -431,17 +437,18 @@ impl Engine {
         let snapshot = self.snapshot.clone();
         let Some(down) = self.downs.get_mut(id) else { return };
         tracing::debug!(source = %down.peer.source, %error, "refused");
+        let fault =
+            if error.kind == ErrorKind::TooLarge { Fault::TooLarge } else { Fault::Malformed };
         let body_of = match down.state {
             DownState::Body { flight, .. } | DownState::Steps { flight, .. } => flight,
             _ => None,
         };
         if let Some(flight) = body_of {
             // The request is already on its way and cannot be completed: it ends here.
-            let fault =
-                if error.kind == ErrorKind::TooLarge { Fault::TooLarge } else { Fault::Malformed };
             self.abort(id, flight, fault);
             return;
         }
+        let session = matches!(down.state, DownState::Session(_));
         if let DownState::Session(up) = down.state {
             // Half a message of the server's may be out already: then nothing can be said.
             let silent = self.ups.get(up).is_some_and(|upstream| {
@@ -449,7 +456,7 @@ impl Engine {
             });
             if let Some(down) = self.downs.get_mut(id) {
                 if let Some(joined) = &mut down.joined {
-                    joined.fault = Some(Fault::Malformed);
+                    joined.fault = Some(fault);
                 }
                 down.state = DownState::Idle;
                 let dialogue = down.dialogue.take();
@@ -465,6 +472,12 @@ impl Engine {
         let Some(down) = self.downs.get_mut(id) else { return };
         if let Some(enabled) = down.protocol.and_then(|index| snapshot.protocols.get(index)) {
             enabled.protocol.reject(error, &mut reply);
+            if !session {
+                self.counters.requests += 1;
+                self.counters.faults += 1;
+                let status = enabled.protocol.reject_status(error);
+                self.report_garbled(id, fault, Own { status, bytes: reply.len() });
+            }
         }
         self.owe(id, reply, true);
         self.stop_reading(id);

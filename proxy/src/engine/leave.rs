@@ -7,7 +7,7 @@
 //! is in flight is answered, whatever else comes is refused, and then the connection ends.
 //! Sessions are told one by one, so that not all of their clients come back at once.
 
-use polyport_codecs::{Fault, Leave};
+use polyport_codecs::{Fault, Leave, ReplyTo};
 use rand::Rng;
 
 use super::Engine;
@@ -68,6 +68,14 @@ impl Downstream {
             && self.held.is_none()
     }
 
+    /// Whether an answer of the proxy's own, written now, is to tell its client that the
+    /// connection ends.
+    fn ends_with_own_reply(&self) -> bool {
+        self.leaving.as_ref().is_some_and(|leaving| leaving.told == Some(Leave::Reply))
+            && self.in_flight == 0
+            && self.held.is_none()
+    }
+
     /// Whether nothing is in flight, half read or half written.
     fn is_quiet(&self) -> bool {
         matches!(self.state, DownState::Idle | DownState::Detecting)
@@ -100,16 +108,19 @@ fn due(down: &mut Downstream, ups: &Slab<Box<Upstream>>, now: u64, quiet: u64) -
     match down.state {
         DownState::Closing { .. } => (leaving.until, Due::End),
         DownState::Session(up)
-            if leaving.told == Some(Leave::Farewell) && leaving.farewell < leaving.until =>
+            if (leaving.told == Some(Leave::Farewell) || down.seam.is_some())
+                && leaving.farewell < leaving.until =>
         {
-            let between = down.dialogue.as_ref().is_some_and(|dialogue| {
-                // One whose opening is not answered yet has nothing to leave.
-                dialogue.begun
-                    && (dialogue.left, dialogue.steps, dialogue.waiting.len()) == (0, false, 0)
-            }) && down.input.is_empty()
-                && ups.get(up).is_none_or(|upstream| {
-                    matches!(upstream.state, UpState::Idle) && upstream.input.is_empty()
-                });
+            let between = down.seam.as_ref().is_some_and(|seam| seam.is_between());
+            let between = between
+                || down.dialogue.as_ref().is_some_and(|dialogue| {
+                    // One whose opening is not answered yet has nothing to leave.
+                    dialogue.begun
+                        && (dialogue.left, dialogue.steps, dialogue.waiting.len()) == (0, false, 0)
+                }) && down.input.is_empty()
+                    && ups.get(up).is_none_or(|upstream| {
+                        matches!(upstream.state, UpState::Idle) && upstream.input.is_empty()
+                    });
             match leaving.farewell {
                 farewell if farewell > now || between => (farewell, Due::Farewell),
                 _ if leaving.until <= now => (now, Due::Farewell),
@@ -189,8 +200,8 @@ impl Engine {
             return;
         }
         let Some(down) = self.downs.get_mut(id) else { return };
-        // Of streams their connection is told.
-        if down.stream || down.leaving.is_some() {
+        // Of streams their connection is told; a session on one learns it by itself.
+        if (down.stream && down.seam.is_none()) || down.leaving.is_some() {
             return;
         }
         let Some(times) = self.draining.or(self.left.get(down.listener).copied().flatten()) else {
@@ -237,6 +248,16 @@ impl Engine {
         } else {
             self.spares.give(words);
         }
+    }
+
+    /// The request that the proxy is about to answer itself: where its client leaves and is to
+    /// learn it from the reply, as one whose connection ends with it.
+    pub(super) fn parting(&self, id: DownId, protocol: usize, to: ReplyTo) -> ReplyTo {
+        if !self.downs.get(id).is_some_and(|down| down.ends_with_own_reply()) {
+            return to;
+        }
+        let enabled = self.snapshot.protocols.get(protocol);
+        enabled.map_or(to, |enabled| enabled.protocol.last(to))
     }
 
     /// Goes on with whatever leaves.

@@ -19,6 +19,9 @@ pub struct Connection {
     pub listener: String,
     /// What it speaks; `None` while that is not known, and for opaque bytes.
     pub protocol: Option<&'static str>,
+    /// Which of the protocol's dialects its latest message is, or its session; where the
+    /// protocol has none, its name.
+    pub dialect: Option<&'static str>,
     /// It came over TLS that was opened here.
     pub tls: bool,
     /// It is one of many streams on a connection.
@@ -66,6 +69,10 @@ impl Engine {
                 .protocol
                 .and_then(|at| self.snapshot.protocols.get(at))
                 .map(|enabled| enabled.protocol.name()),
+            dialect: down
+                .protocol
+                .and_then(|at| self.snapshot.protocols.get(at))
+                .map(|enabled| enabled.protocol.dialect(down.track.dialect)),
             tls: down.peer.tls.is_some(),
             stream: down.stream,
             session: down.dialogue.is_some() || matches!(down.state, DownState::Session(_)),

@@ -30,7 +30,8 @@ impl Engine {
         }
         let answer = Answer { status: reply.status, headers: &headers, body: &reply.body };
         let mut out = self.spares.take();
-        let after = enabled.protocol.respond(head.reply_to, &answer, &mut out);
+        let to = self.parting(id, protocol, head.reply_to);
+        let after = enabled.protocol.respond(to, &answer, &mut out);
         let close = after != Some(After::Keep) || head.last;
         let own = Own { status: reply.status.into(), bytes: out.len() };
         self.report_here(id, head, message, Ending::Local, own);
@@ -70,8 +71,8 @@ impl Engine {
             return;
         }
         let mut reply = self.spares.take();
-        let after =
-            self.local_reply(protocol, head.reply_to, head.noted(message), fault, &mut reply);
+        let to = self.parting(id, protocol, head.reply_to);
+        let after = self.local_reply(protocol, to, head.noted(message), fault, &mut reply);
         self.report_here(id, head, message, how, Own { status, bytes: reply.len() });
         // Where it is to leave anyhow, what else was read is answered, too.
         let leaving = self.downs.get(id).is_some_and(|down| down.leaving.is_some());

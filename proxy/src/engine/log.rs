@@ -286,6 +286,9 @@ impl Engine {
             worker: self.worker,
             listener: listener.map_or("", |listener| listener.name.as_str()),
             protocol: protocol.map_or("tcp", |enabled| enabled.protocol.name()),
+            dialect: protocol.and_then(|enabled| {
+                enabled.protocol.dialects().get(usize::from(ended.track.dialect)).copied()
+            }),
             cluster: cluster.map(|cluster| cluster.name.as_str()),
             endpoint: endpoint.map(|endpoint| endpoint.address),
             status_word: protocol.and_then(|enabled| enabled.protocol.status_word(ended.status())),

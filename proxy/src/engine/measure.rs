@@ -89,7 +89,7 @@ impl Engine {
         let Some(series) = &mut self.series else { return };
         let Some(down) = self.downs.get_mut(id) else { return };
         series.came(&self.snapshot, down.listener, down.stream);
-        down.port = series.port_of(&self.snapshot, down.listener, UNKNOWN);
+        down.port = series.port_of(&self.snapshot, down.listener, UNKNOWN, false);
     }
 
     /// What a connection speaks is known: this protocol, or opaque bytes.
@@ -99,7 +99,7 @@ impl Engine {
         down.opaque = protocol.is_none();
         let protocol = protocol.unwrap_or(OPAQUE);
         series.spoke(&self.snapshot, down.listener, protocol, down.stream);
-        down.port = series.port_of(&self.snapshot, down.listener, protocol);
+        down.port = series.port_of(&self.snapshot, down.listener, protocol, down.stream);
     }
 
     /// A connection is gone.
@@ -113,7 +113,9 @@ impl Engine {
     pub(super) fn measure_session(&mut self, id: DownId) {
         let Some(series) = &mut self.series else { return };
         let Some(down) = self.downs.get(id) else { return };
-        series.port(&self.snapshot, down.listener, kind(down)).sessions.add(1);
+        let Some(joined) = &down.joined else { return };
+        let dialect = joined.track.dialect;
+        series.port(&self.snapshot, down.listener, kind(down), dialect).sessions.add(1);
     }
 
     /// The value that a message would be shown by.

@@ -120,12 +120,15 @@ pub struct Track {
     pub status: u32,
     /// How often it was tried again.
     pub retries: u32,
+    /// Which of its protocol's dialects it is ([`Head::dialect`]).
+    pub dialect: u8,
 }
 
 impl Track {
     /// Of a message whose head came at this time, µs.
     pub fn since(since: u64) -> Self {
-        Self { since, route: usize::MAX, at: None, request: 0, reply: 0, status: 0, retries: 0 }
+        let (route, dialect) = (usize::MAX, 0);
+        Self { since, route, at: None, request: 0, reply: 0, status: 0, retries: 0, dialect }
     }
 }
 
@@ -186,6 +189,20 @@ impl Engine {
             _ => self.log_unchosen(id, message),
         }
         self.report_now(id, head.kind, bytes, how, own);
+    }
+
+    /// Reports bytes that were to be a message and are none.
+    pub(super) fn report_garbled(&mut self, id: DownId, fault: Fault, own: Own) {
+        let Some(down) = self.downs.get_mut(id) else { return };
+        // Nothing is known of it, not even what the decoder has found so far.
+        down.track = Track::since(self.micros);
+        if let Some(metadata) = &mut down.metadata {
+            metadata.clear();
+        }
+        self.log_message();
+        self.log_unchosen(id, b"");
+        let how = Ending::Failed { fault, cut: false };
+        self.report_now(id, Kind::Request, 0, how, own);
     }
 
     /// The same of whatever came on a connection, with so many bytes.

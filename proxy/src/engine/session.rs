@@ -189,6 +189,7 @@ impl Engine {
             {
                 tap(&Tapped {
                     protocol: protocol.map_or("tcp", |enabled| enabled.protocol.name()),
+                    dialect: protocol.map_or("tcp", |of| of.protocol.dialect(head.dialect)),
                     kind: head.kind,
                     route: found.map(|(_, route)| route.name.as_str()),
                     cluster: None,
@@ -330,7 +331,7 @@ impl Engine {
     pub(super) fn take_leave(&mut self, id: DownId, upstream: &Upstream, fault: Fault) {
         let snapshot = self.snapshot.clone();
         let Some(down) = self.downs.get_mut(id) else { return };
-        let Some(dialogue) = down.dialogue.take() else { return };
+        let Some(dialogue) = down.dialogue.take() else { return self.part(id, fault) };
         let between = matches!(upstream.state, UpState::Idle) && upstream.input.is_empty();
         let Some(enabled) = down.protocol.and_then(|at| snapshot.protocols.get(at)) else { return };
         if !between || dialogue.over || down.eof {

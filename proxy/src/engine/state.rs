@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use polyport_codecs::{Decoder, Head, Kind, Lease, Metadata, Outcome, ReplyTo};
+use polyport_codecs::{Decoder, Head, Kind, Lease, Metadata, Outcome, ReplyTo, Seam};
 
 use super::buffer::OutBuffer;
 use super::fault::Fate;
@@ -25,7 +25,7 @@ pub type DownId = Key<Box<Downstream>>;
 /// Names an upstream connection.
 pub type UpId = Key<Box<Upstream>>;
 /// Names a request in flight.
-pub type FlightId = Key<Flight>;
+pub type FlightId = Key<Box<Flight>>;
 
 /// Either sort of connection, as the shell around the engine knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -185,6 +185,8 @@ pub struct Downstream {
     pub session: SessionTimes,
     /// A session whose messages are looked at.
     pub dialogue: Option<Box<Dialogue>>,
+    /// One that passes as it is, where its client can be told that it ends.
+    pub seam: Option<Box<dyn Seam>>,
     /// Its bytes are carried as they are, whatever they say.
     pub opaque: bool,
     /// Where its bytes are counted.

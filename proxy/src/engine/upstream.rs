@@ -63,7 +63,7 @@ impl Engine {
                     continue;
                 }
                 if !rest.is_empty() {
-                    self.pass_down(down, id, None, rest, net);
+                    self.pass_joined(down, id, rest, net);
                 }
                 return buf.len();
             }
@@ -373,10 +373,9 @@ impl Engine {
             down.parked = true;
             self.wake_down(flight.down);
         }
+        self.sew(flight.down, flight.protocol, flight.reply_to);
         self.pace_session(flight.down, up, flight.pace);
-        self.spares.give(flight.copy);
-        self.spares.give(flight.note);
-        self.spares.give(flight.edits);
+        self.empty(flight);
     }
 
     /// An upstream will send no more.

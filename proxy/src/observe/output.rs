@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
+use crate::lock::lock;
+
 /// Buffers kept for reuse, and the largest worth keeping.
 const SPARES: usize = 64;
 const SPARE_CAPACITY: usize = 256 << 10;
@@ -76,7 +78,7 @@ impl Shared {
 
     /// Nothing that is done under this lock takes long, or can leave it half done.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn close(&self) {
@@ -151,7 +153,7 @@ struct Place {
 
 impl Outputs {
     fn list(&self) -> MutexGuard<'_, Vec<Place>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Opens a place, or finds it open. `bound`: bytes that may wait to be written there.

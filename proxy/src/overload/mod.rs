@@ -12,12 +12,14 @@ pub mod sources;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::task::Waker;
 
 use ipnet::IpNet;
 
 use sources::{Admission, Sources};
+
+use crate::lock::lock;
 
 /// A level is left only when so many percent less are used than led to it, so that
 /// nothing is turned on and off all the time.
@@ -253,14 +255,14 @@ impl Overload {
             tracing::info!(what, used, budget, "less load: {}", level.action());
         }
         // A worker that has nothing to do would not look.
-        for waker in self.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for waker in lock(&self.wakers).iter() {
             waker.wake_by_ref();
         }
     }
 
     /// Has `waker` woken when the level changes.
     pub(crate) fn wake_on_change(&self, waker: Waker) {
-        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(waker);
+        lock(&self.wakers).push(waker);
     }
 
     /// Whether workers are to tell what they hold.

@@ -6,12 +6,13 @@
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::hands::Lent;
 use super::ready::{Ready, ReadyList};
 use crate::control::upgrade::{Moved, Takes};
 use crate::engine::Engine;
+use crate::lock::lock;
 use crate::snapshot::Snapshot;
 
 /// Something for a worker to do between two turns.
@@ -72,7 +73,7 @@ impl Default for Commands {
 
 impl Commands {
     fn lock(&self) -> MutexGuard<'_, Option<Vec<Command>>> {
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.sent)
     }
 
     /// Leaves a command and wakes the worker. Where it has ended, the command is dropped.

@@ -5,10 +5,11 @@
 //! sees everything that became ready since the last, and no connection needs a task.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Wake, Waker};
 
 use crate::engine::state::ConnId;
+use crate::lock::lock;
 
 /// What became ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +39,7 @@ struct Inner {
 
 impl ReadyList {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nothing panics while it is held; were it so, the list would still be whole.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     /// Puts something on the list and wakes the worker.

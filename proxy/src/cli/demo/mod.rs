@@ -29,8 +29,8 @@ use crate::config;
 use crate::engine::Tapped;
 use crate::worker::Proxy;
 
-/// How long the self-made traffic pauses between two rounds.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(700);
+/// A round of the self-made traffic comes so often: evenly by the second, as figures are.
+const ROUND: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// The demo's config, with `{…}` where addresses go; what `--print-config` shows.
 const CONFIG: &str = include_str!("demo.toml");
@@ -115,8 +115,10 @@ pub(super) fn demo(registry: &Registry, options: &Options, log: LogLevel) -> io:
             }
         };
         let traffic = async {
+            let mut rounds = tokio::time::interval_at(tokio::time::Instant::now() + ROUND, ROUND);
+            rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
-                tokio::time::sleep(PAUSE).await;
+                rounds.tick().await;
                 if !options.quiet {
                     call::round(address).await;
                 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::BytesMut;
 use polyport_codecs::mqtt::Mqtt;
@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio_util::codec::Decoder;
 
 use super::serve::{LONGEST, accept, value};
+use crate::lock::lock;
 
 /// Messages that wait for one subscriber; more are dropped, as QoS 0 allows.
 const WAITING: usize = 64;
@@ -76,7 +77,7 @@ async fn session(mut stream: TcpStream, client: u64, broker: &Broker) -> io::Res
 
 impl Broker {
     fn with<T>(&self, what: impl FnOnce(&mut HashMap<u64, Subscriber>) -> T) -> T {
-        what(&mut self.subscribers.lock().unwrap_or_else(PoisonError::into_inner))
+        what(&mut lock(&self.subscribers))
     }
 
     /// Answers one packet; `None`: the session is over.

@@ -1,12 +1,13 @@
 //! A key/value store that knows a dozen commands.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use polyport_codecs::tokio_codec::Message;
 use polyport_codecs::{Protocol, redis};
 
 use super::serve::Answer;
+use crate::lock::lock;
 
 /// Keys and values, for as long as the demo runs.
 #[derive(Default)]
@@ -26,7 +27,7 @@ impl Answer for Store {
     fn answer(&self, message: &Message, out: &mut Vec<u8>) {
         let words = arguments(&message.bytes);
         let command = words.first().map(|word| word.to_ascii_lowercase()).unwrap_or_default();
-        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut values = lock(&self.values);
         let word = |at: usize| words.get(at).copied().unwrap_or_default();
         match (command.as_slice(), words.len()) {
             (b"ping", 1) => out.extend_from_slice(b"+PONG\r\n"),

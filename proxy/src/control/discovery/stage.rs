@@ -1,13 +1,14 @@
 //! From the start to the running proxy: where found endpoints go.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::task::JoinHandle;
 
 use super::Discover;
 use super::supervisor::{START, Supervisors};
 use crate::control::{Control, WeakControl, reload};
+use crate::lock::lock;
 use crate::snapshot::{Endpoint, Snapshot};
 
 /// The sources of a proxy, before it runs and then. They end when this is dropped.
@@ -25,15 +26,11 @@ enum Stage {
     Running(WeakControl),
 }
 
-fn lock(stage: &Mutex<Stage>) -> MutexGuard<'_, Stage> {
-    // What was kept is whole, whoever panicked.
-    stage.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Discovery {
     /// Runs the sources of a config that is about to be used, and waits for their first
-    /// answers, no longer than [`START`]; the config with the endpoints found. Without any
-    /// source it takes no time.
+    /// answers, no longer than [`START`], and not for those of clusters that have endpoints
+    /// (from another process) already; the config with the endpoints found. Without any source
+    /// it takes no time.
     pub(crate) async fn begin(mut snapshot: Snapshot) -> (Self, Snapshot) {
         let stage = Arc::new(Mutex::new(Stage::Before(BTreeMap::new())));
         let to = stage.clone();

@@ -94,6 +94,51 @@ fn where_replies_say_it_the_next_one_does_and_what_is_behind_it_is_not_done() {
 }
 
 #[test]
+fn an_answer_of_the_proxys_own_says_it_like_a_servers() {
+    let mut worker = worker(&toy::ALONE);
+    let client = worker.ask(&(line(2) + &line(3)));
+    drain(&mut worker);
+    worker.engine.broken(ConnId::Up(worker.ups[0]));
+    worker.turn();
+    assert_eq!(worker.got(client), gets(2, "!UpstreamReset."), "and nothing behind it");
+    worker.pass(1_100);
+    assert!(worker.closed.contains(&client) && worker.engine.is_drained());
+}
+
+#[test]
+fn a_joined_session_ends_with_a_word_between_two_of_its_servers_messages() {
+    let mut worker = worker(&toy::ALONE);
+    let bye = gets(0, "~ShuttingDown");
+    let join = |worker: &mut Worker| {
+        let client = worker.ask(&format!("{:016x}:J\n", 1));
+        (client, ConnId::Up(*worker.ups.last().expect("a server")))
+    };
+    let (quiet, _) = join(&mut worker);
+    let (slow, server) = join(&mut worker);
+    let (stuck, last) = join(&mut worker);
+    let (gone, dead) = join(&mut worker);
+    worker.say(server, "one\ntw");
+    worker.say(last, "never");
+    drain(&mut worker);
+    assert_eq!(worker.got(quiet), "");
+    worker.engine.ended(dead);
+    worker.turn();
+    assert_eq!(worker.got(gone), "", "its server's end is told by an end");
+    worker.pass(TIME / 2);
+    assert_eq!(worker.got(quiet), bye);
+    assert_eq!(worker.got(slow), "one\ntw");
+    // What came with the end of a message, and is behind it, is not said any more.
+    worker.say(server, "o\nthree\n");
+    assert_eq!(worker.got(slow), format!("o\n{bye}"));
+    worker.pass(TIME / 2 - 100);
+    assert!(worker.closed.contains(&slow) && !worker.closed.contains(&stuck));
+    worker.pass(200);
+    assert_eq!(worker.got(stuck), "never", "there was no place for words");
+    worker.pass(5_000);
+    assert!(worker.closed.contains(&stuck) && worker.engine.is_drained());
+}
+
+#[test]
 fn where_there_are_no_words_whoever_never_rests_is_served_until_the_last_call() {
     let mut worker = worker(&toy::PIPELINED);
     let client = worker.ask(&line(0));

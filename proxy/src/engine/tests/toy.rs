@@ -4,7 +4,8 @@
 //! `Tnnnn…` its sender waits for that many milliseconds. `O…` expects no reply, and `J…`
 //! opens a session. From `H…` to `E…` a client keeps its connection. Whatever begins with
 //! `M` or `N` must not be done twice. A line with `~` asks its reader to leave; a reply whose
-//! sign is `.` says that the connection ends.
+//! sign is `.`, and an error that ends in one, say that the connection ends. A session that
+//! was joined ends with a line of `~` between two of the server's.
 
 use std::sync::Arc;
 
@@ -27,6 +28,10 @@ pub(super) static ALONE: Toy =
     Toy { name: "alone", exchange: Exchange::Ordered { shared: false }, ordered_servers: false };
 pub(super) static TALK: Toy =
     Toy { name: "talk", exchange: Exchange::Session, ordered_servers: false };
+
+/// Of a request's token: nobody hears an answer to it; the answer is the connection's last.
+const UNHEARD: u64 = 1;
+const LAST: u64 = 2;
 
 /// The number that follows the letter which says what a line is.
 pub(super) fn number_of(line: &[u8]) -> u64 {
@@ -97,10 +102,41 @@ impl Protocol for Toy {
         _: &str,
         out: &mut Vec<u8>,
     ) -> After {
-        if to.token == 0 {
-            out.extend_from_slice(format!("{:016x}!{fault:?}\n", to.id).as_bytes());
+        let last = to.token & LAST != 0;
+        if to.token & UNHEARD == 0 {
+            let end = if last { "." } else { "" };
+            out.extend_from_slice(format!("{:016x}!{fault:?}{end}\n", to.id).as_bytes());
         }
-        After::Keep
+        if last { After::Close } else { After::Keep }
+    }
+    fn seam(&self, _: ReplyTo) -> Option<Box<dyn Seam>> {
+        Some(Box::new(Lines { begun: false }))
+    }
+    fn last(&self, to: ReplyTo) -> ReplyTo {
+        ReplyTo { token: to.token | LAST, ..to }
+    }
+}
+
+/// Finds where lines end.
+struct Lines {
+    begun: bool,
+}
+
+impl Seam for Lines {
+    fn advance(&mut self, bytes: &[u8], stop: bool) -> usize {
+        for (at, byte) in bytes.iter().enumerate() {
+            if stop && !self.begun {
+                return at;
+            }
+            self.begun = *byte != b'\n';
+        }
+        bytes.len()
+    }
+    fn is_between(&self) -> bool {
+        !self.begun
+    }
+    fn farewell(&self, fault: Fault, out: &mut Vec<u8>) {
+        out.extend_from_slice(format!("{:016x}~{fault:?}\n", 0).as_bytes());
     }
 }
 
@@ -147,7 +183,7 @@ impl Decoder for ToyDecoder {
         if self.side == Side::Request {
             match buf.get(17) {
                 // Nobody wants to hear of it, not even that it was refused.
-                Some(b'O') => (head.kind, head.reply_to.token) = (Kind::Oneway, 1),
+                Some(b'O') => (head.kind, head.reply_to.token) = (Kind::Oneway, UNHEARD),
                 Some(b'J') => head.lease = Lease::Session,
                 Some(b'H') if self.held => (self.holding, head.lease) = (true, Lease::Hold),
                 Some(b'E') if self.held => (self.holding, head.lease) = (false, Lease::Release),

@@ -374,7 +374,7 @@ fn who_waits_when_the_proxy_is_to_stop_may_ask_elsewhere() {
     let second = worker.ask(&line(1));
     worker.call_last();
     worker.turn();
-    assert_eq!(worker.got(second), format!("{:016x}!ShuttingDown\n", 1));
+    assert_eq!(worker.got(second), format!("{:016x}!ShuttingDown.\n", 1));
     worker.answer(0, 0);
     assert_eq!(worker.got(first), format!("{:016x}.\n", 0));
     worker.pass(1_100);

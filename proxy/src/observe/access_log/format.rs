@@ -26,6 +26,8 @@ pub enum Field {
     SourcePort,
     /// The protocol's name.
     Protocol,
+    /// Which of the protocol's dialects, where it has any.
+    Dialect,
     /// Request, one-way, session, …
     Kind,
     /// The route's name.
@@ -64,6 +66,7 @@ pub const FIELDS: &[(&str, Field)] = &[
     ("source.ip", Field::SourceIp),
     ("source.port", Field::SourcePort),
     ("protocol", Field::Protocol),
+    ("dialect", Field::Dialect),
     ("kind", Field::Kind),
     ("route", Field::Route),
     ("cluster", Field::Cluster),
@@ -87,8 +90,8 @@ pub fn field(name: &str) -> Option<Field> {
 impl Field {
     /// Whether nobody knows it before a request has ended.
     pub fn is_of_end(self) -> bool {
-        use Field::{Connection, Kind, Listener, Protocol, SourceIp, SourcePort, Time};
-        let known = [Time, Listener, Connection, SourceIp, SourcePort, Protocol, Kind];
+        use Field::{Connection, Dialect, Kind, Listener, Protocol, SourceIp, SourcePort, Time};
+        let known = [Time, Listener, Connection, SourceIp, SourcePort, Protocol, Dialect, Kind];
         !known.contains(&self)
     }
 
@@ -170,6 +173,8 @@ pub struct Entry<'a> {
     pub(crate) listener: &'a str,
     /// The protocol's.
     pub(crate) protocol: &'a str,
+    /// Which of its dialects, where it has any.
+    pub(crate) dialect: Option<&'static str>,
     /// The cluster's.
     pub(crate) cluster: Option<&'a str>,
     /// The endpoint that had it last.
@@ -203,6 +208,7 @@ impl<'a> Entry<'a> {
             Field::SourceIp => Value::Ip(line.source.ip().to_canonical()),
             Field::SourcePort => Value::Number(line.source.port().into()),
             Field::Protocol => Value::Word(self.protocol),
+            Field::Dialect => word(self.dialect),
             Field::Kind => Value::Word(kind_word(ended)),
             Field::Route => line.route().map_or(Value::Nothing, Value::Text),
             Field::Cluster => {

@@ -110,7 +110,9 @@ impl Metrics {
             gather(&mut endpoints, &tables.endpoints);
         }
         let two = |a, b| move |(x, y): (Arc<str>, Arc<str>)| vec![(a, x), (b, y)];
-        all.extend(of_ports(&named(ports, two("listener", "protocol"))));
+        all.extend(of_ports(&named(ports, |(listener, protocol, dialect)| {
+            vec![("listener", listener), ("protocol", protocol), ("dialect", dialect)]
+        })));
         all.extend(of_routes(&named(routes, |name| vec![("route", name)])));
         all.extend(of_clusters(&named(clusters, |name| vec![("cluster", name)])));
         all.extend(of_endpoints(&named(endpoints, two("cluster", "endpoint"))));
@@ -357,6 +359,14 @@ fn of_ports(group: &Group<Port>) -> Vec<Family> {
             ("polyport_downstream_sent_bytes", "Bytes written to clients.", COUNTER),
             group,
             |p| &p.sent,
+        ),
+        times(
+            (
+                "polyport_downstream_request_duration_seconds",
+                "From a request's head to its reply's end.",
+            ),
+            group,
+            |port| &port.took,
         ),
     ]);
     all

@@ -60,11 +60,17 @@ impl Histogram {
         }
     }
 
-    /// Counts something that took so many µs. `told`: its exemplar's value, if it has one;
-    /// `now`: ms.
-    pub fn observe(&self, took: u64, told: &[u8], now: u64) {
+    /// Counts something that took so many µs; in which bucket.
+    pub fn observe(&self, took: u64) -> usize {
         // Most are quick: the first bounds are soon found, and always by the same way.
         let at = self.bounds.iter().position(|bound| took <= *bound).unwrap_or(self.bounds.len());
+        self.observe_in(at, took, b"", 0);
+        at
+    }
+
+    /// The same, where the bucket is known. `told`: the exemplar's value, if there is one;
+    /// `now`: ms.
+    pub fn observe_in(&self, at: usize, took: u64, told: &[u8], now: u64) {
         if let Some(count) = self.counts.get(at) {
             count.add(1);
         }
@@ -130,7 +136,7 @@ mod tests {
             let bounds: Arc<[u64]> = bounds.into_iter().collect();
             let histogram = Histogram::new(&bounds, false);
             for took in &took {
-                histogram.observe(*took, b"", 0);
+                histogram.observe(*took);
             }
             let mut taken = Taken::default();
             taken.add(&histogram);
@@ -153,15 +159,15 @@ mod tests {
             taken.add(histogram);
             taken.exemplars.into_iter().map(|e| e.map(|e| e.value)).collect::<Vec<_>>()
         };
-        histogram.observe(5, b"a", 0);
-        histogram.observe(6, b"b", 999);
-        histogram.observe(21, "ü".repeat(100).as_bytes(), 999);
+        histogram.observe_in(0, 5, b"a", 0);
+        histogram.observe_in(0, 6, b"b", 999);
+        histogram.observe_in(2, 21, "ü".repeat(100).as_bytes(), 999);
         let long = Some("ü".repeat(EXEMPLAR));
         assert_eq!(values(&histogram), [Some("a".into()), None, long.clone()]);
-        histogram.observe(7, b"c\xff", 1000);
+        histogram.observe_in(0, 7, b"c\xff", 1000);
         assert_eq!(values(&histogram), [Some("c\u{fffd}".into()), None, long]);
         let none = Histogram::new(&bounds, false);
-        none.observe(5, b"a", 0);
+        none.observe_in(0, 5, b"a", 0);
         assert_eq!(values(&none), [None::<String>; 0]);
     }
 }

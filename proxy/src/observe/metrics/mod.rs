@@ -14,15 +14,16 @@ mod text;
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use polyport_codecs::Slot;
 
 use histogram::Histogram;
-use series::{CLASSES, ClusterSeries, FARED, RouteSeries, Tables};
+use series::{CLASSES, ClusterSeries, FARED, Port, RouteSeries, Tables};
 pub use text::Format;
 
 use crate::control::Control;
+use crate::lock::lock;
 use crate::snapshot::Snapshot;
 use crate::worker::Observer;
 
@@ -142,6 +143,19 @@ impl Metrics {
         tables
     }
 
+    fn new_port(&self) -> Port {
+        Port {
+            requests: Default::default(),
+            messages: Default::default(),
+            connections: Default::default(),
+            streams: Default::default(),
+            sessions: Default::default(),
+            received: Default::default(),
+            sent: Default::default(),
+            took: Histogram::new(&self.bounds, false),
+        }
+    }
+
     fn new_route(&self) -> RouteSeries {
         RouteSeries {
             requests: Default::default(),
@@ -254,10 +268,6 @@ fn settle<K: Clone + Ord + std::hash::Hash, T>(
         }
         stays
     });
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All figures of a proxy as a text. Costs nothing where nobody asks.

@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use polyport_codecs::{Fault, Outcome};
+use polyport_codecs::{DIALECTS, Fault, Outcome};
 
 use super::histogram::Histogram;
 use super::{Metrics, OTHER};
 use crate::engine::report::{Ended, Ending};
+use crate::lock::lock;
 use crate::snapshot::Snapshot;
 
 /// A figure that one thread writes and others read: no bus cycle is locked for it.
@@ -139,8 +140,9 @@ impl Requests {
     }
 }
 
-/// Clients of one listener that speak one protocol.
-#[derive(Debug, Default)]
+/// Clients of one listener that speak one protocol, in one of its dialects: requests, messages
+/// and sessions by what they are; connections, streams and bytes by what carries them.
+#[derive(Debug)]
 pub struct Port {
     /// Their requests.
     pub requests: Requests,
@@ -156,6 +158,8 @@ pub struct Port {
     pub received: Cell,
     /// Bytes written.
     pub sent: Cell,
+    /// Requests, from head to end.
+    pub took: Histogram,
 }
 
 impl Port {
@@ -218,12 +222,15 @@ pub const UNKNOWN: usize = usize::MAX;
 /// Clients whose bytes are opaque.
 pub const OPAQUE: usize = usize::MAX - 1;
 
+/// Listener, protocol and dialect.
+pub type PortName = (Arc<str>, Arc<str>, Arc<str>);
+
 /// All that one worker counts, by name. The worker locks it only when it meets a
 /// name for the first time.
 #[derive(Debug, Default)]
 pub struct Tables {
-    /// By listener and protocol.
-    pub ports: BTreeMap<(Arc<str>, Arc<str>), Arc<Port>>,
+    /// By listener, protocol and dialect.
+    pub ports: BTreeMap<PortName, Arc<Port>>,
     /// By name.
     pub routes: BTreeMap<Arc<str>, Arc<RouteSeries>>,
     /// By name.
@@ -255,7 +262,8 @@ pub struct Series {
     tables: Arc<Mutex<Tables>>,
     /// For positions that nothing stands at.
     nobody: Nobody,
-    /// By listener, then protocol; the last two are [`OPAQUE`] and [`UNKNOWN`].
+    /// By listener, then protocol and dialect: each protocol has [`DIALECTS`] places. The last
+    /// two are [`OPAQUE`] and [`UNKNOWN`].
     ports: Vec<Vec<Option<Arc<Port>>>>,
     routes: Vec<Option<Arc<RouteSeries>>>,
     clusters: Vec<Option<Arc<ClusterSeries>>>,
@@ -271,13 +279,30 @@ fn place<T: Default>(list: &mut Vec<T>, at: usize) -> Option<&mut T> {
     list.get_mut(at)
 }
 
+/// The place of a listener's figures of a protocol and dialect.
+fn port_at(snapshot: &Snapshot, protocol: usize, dialect: u8) -> usize {
+    let dialect = usize::from(dialect).min(DIALECTS - 1);
+    let last = snapshot.protocols.len() * DIALECTS;
+    match protocol {
+        UNKNOWN => last + 1,
+        OPAQUE => last,
+        at => at.saturating_mul(DIALECTS).saturating_add(dialect),
+    }
+}
+
+/// The dialect that a connection counts as, or a stream of one.
+fn carrier(snapshot: &Snapshot, protocol: usize, stream: bool) -> u8 {
+    let enabled = snapshot.protocols.get(protocol).filter(|_| stream);
+    enabled.map_or(0, |enabled| enabled.protocol.stream_dialect())
+}
+
 impl Series {
     /// A new worker's, which `metrics` knows from then on.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         let tables = metrics.worker();
         let (ports, routes, clusters, endpoints) = Default::default();
         let nobody = Nobody {
-            port: Port::default(),
+            port: metrics.new_port(),
             route: metrics.new_route(),
             cluster: metrics.new_cluster(),
             endpoint: EndpointSeries::default(),
@@ -307,16 +332,22 @@ impl Series {
     }
 
     fn tables(&self) -> std::sync::MutexGuard<'_, Tables> {
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tables)
     }
 
-    /// The figures of a listener's clients of one protocol.
+    /// The figures of a listener's clients of one protocol, in one of its dialects.
     #[inline]
-    pub fn port(&mut self, snapshot: &Snapshot, listener: usize, protocol: usize) -> &Port {
-        let at = self.port_at(snapshot, protocol);
+    pub fn port(
+        &mut self,
+        snapshot: &Snapshot,
+        listener: usize,
+        protocol: usize,
+        dialect: u8,
+    ) -> &Port {
+        let at = port_at(snapshot, protocol, dialect);
         let known = self.ports.get(listener).and_then(|ports| ports.get(at));
         if !known.is_some_and(Option::is_some) {
-            self.meet_port(snapshot, listener, protocol, at);
+            self.meet_port(snapshot, listener, (protocol, dialect), at);
         }
         match self.ports.get(listener).and_then(|ports| ports.get(at)) {
             Some(Some(port)) => port,
@@ -324,37 +355,39 @@ impl Series {
         }
     }
 
-    /// The same, to be kept.
+    /// Those that a connection's own figures go to, or a stream's, to be kept.
     pub fn port_of(
         &mut self,
         snapshot: &Snapshot,
         listener: usize,
-        at: usize,
+        protocol: usize,
+        stream: bool,
     ) -> Option<Arc<Port>> {
-        self.port(snapshot, listener, at);
-        let at = self.port_at(snapshot, at);
-        self.ports.get(listener)?.get(at)?.clone()
-    }
-
-    fn port_at(&self, snapshot: &Snapshot, protocol: usize) -> usize {
-        let last = snapshot.protocols.len() + 1;
-        match protocol {
-            UNKNOWN => last,
-            OPAQUE => last - 1,
-            at => at,
-        }
+        let dialect = carrier(snapshot, protocol, stream);
+        self.port(snapshot, listener, protocol, dialect);
+        self.ports.get(listener)?.get(port_at(snapshot, protocol, dialect))?.clone()
     }
 
     #[cold]
-    fn meet_port(&mut self, snapshot: &Snapshot, listener: usize, protocol: usize, at: usize) {
-        let name = match protocol {
-            UNKNOWN => "unknown",
-            OPAQUE => "tcp",
-            at => snapshot.protocols.get(at).map_or("unknown", |enabled| enabled.protocol.name()),
+    fn meet_port(
+        &mut self,
+        snapshot: &Snapshot,
+        listener: usize,
+        (protocol, dialect): (usize, u8),
+        at: usize,
+    ) {
+        let (name, dialect) = match protocol {
+            UNKNOWN => ("unknown", "unknown"),
+            OPAQUE => ("tcp", "tcp"),
+            at => match snapshot.protocols.get(at).map(|enabled| enabled.protocol) {
+                Some(protocol) => (protocol.name(), protocol.dialect(dialect)),
+                None => ("unknown", "unknown"),
+            },
         };
         let Some(settings) = snapshot.listeners.get(listener) else { return };
-        let key = (Arc::from(settings.name.as_str()), Arc::from(name));
-        let port = self.tables().ports.entry(key).or_default().clone();
+        let key = (Arc::from(settings.name.as_str()), Arc::from(name), Arc::from(dialect));
+        let new = || Arc::new(self.metrics.new_port());
+        let port = self.tables().ports.entry(key).or_insert_with(new).clone();
         let ports = place(&mut self.ports, listener);
         if let Some(place) = ports.and_then(|ports| place(ports, at)) {
             *place = Some(port);
@@ -439,7 +472,8 @@ impl Series {
     /// A message has ended, or a session. `now`: ms.
     pub fn ended(&mut self, snapshot: &Snapshot, ended: &Ended<'_>, now: u64) {
         let how = ended.how;
-        let port = self.port(snapshot, ended.listener, ended.protocol.unwrap_or(OPAQUE));
+        let protocol = ended.protocol.unwrap_or(OPAQUE);
+        let port = self.port(snapshot, ended.listener, protocol, ended.track.dialect);
         let class = class(how);
         match how {
             Ending::Passed => port.messages[0].add(1),
@@ -450,6 +484,12 @@ impl Series {
         if let Some(class) = class {
             port.requests.note(class, how);
         }
+        let timed = matches!(
+            how,
+            Ending::Replied { .. } | Ending::Opened | Ending::Failed { .. } | Ending::Local
+        );
+        // All histograms have the same bounds.
+        let bucket = timed.then(|| port.took.observe(ended.took));
         // The bytes of a session are counted when it is over, its opening's with them.
         let counts = !matches!(how, Ending::Opened | Ending::Passed | Ending::Refused(_));
         let Some(at) = ended.route() else { return };
@@ -457,11 +497,8 @@ impl Series {
         if let Some(class) = class {
             route.requests.note(class, how);
         }
-        if matches!(
-            how,
-            Ending::Replied { .. } | Ending::Opened | Ending::Failed { .. } | Ending::Local
-        ) {
-            route.took.observe(ended.took, ended.told, now);
+        if let Some(bucket) = bucket {
+            route.took.observe_in(bucket, ended.took, ended.told, now);
         }
         if counts {
             route.request_bytes.add(ended.track.request);
@@ -477,7 +514,7 @@ impl Series {
     /// An endpoint has dealt with a try in so many µs; by [`FARED`].
     pub fn fared(&mut self, snapshot: &Snapshot, at: (usize, usize), fared: usize, took: u64) {
         bump(&self.endpoint(snapshot, at).fared, fared, 1);
-        self.cluster(snapshot, at.0).took.observe(took, b"", 0);
+        self.cluster(snapshot, at.0).took.observe(took);
     }
 
     /// A bound of a cluster was met.
@@ -493,22 +530,24 @@ impl Series {
 
     /// A connection or a stream was accepted.
     pub fn came(&mut self, snapshot: &Snapshot, listener: usize, stream: bool) {
-        let port = self.port(snapshot, listener, UNKNOWN);
+        let port = self.port(snapshot, listener, UNKNOWN, 0);
         port.carried(stream)[1].add(1);
     }
 
     /// Its protocol is known.
     pub fn spoke(&mut self, snapshot: &Snapshot, listener: usize, protocol: usize, stream: bool) {
-        let port = self.port(snapshot, listener, UNKNOWN);
+        let port = self.port(snapshot, listener, UNKNOWN, 0);
         port.carried(stream)[1].sub(1);
-        let port = self.port(snapshot, listener, protocol);
+        let dialect = carrier(snapshot, protocol, stream);
+        let port = self.port(snapshot, listener, protocol, dialect);
         let cells = port.carried(stream);
         cells.iter().for_each(|cell| cell.add(1));
     }
 
     /// It is gone.
     pub fn left(&mut self, snapshot: &Snapshot, listener: usize, protocol: usize, stream: bool) {
-        let port = self.port(snapshot, listener, protocol);
+        let dialect = carrier(snapshot, protocol, stream);
+        let port = self.port(snapshot, listener, protocol, dialect);
         let cells = port.carried(stream);
         cells[1].sub(1);
         if protocol == UNKNOWN {
@@ -516,14 +555,16 @@ impl Series {
         }
     }
 
-    /// It leaves the engine, and stays open for as long as what is returned.
+    /// It carries streams: it leaves the engine, and stays open for as long as what is returned.
     pub fn handed(
         &mut self,
         snapshot: &Snapshot,
         listener: usize,
         protocol: usize,
     ) -> Option<Open> {
-        self.spoke(snapshot, listener, protocol, false);
-        self.ports.get(listener)?.get(protocol)?.clone().map(Open)
+        self.port(snapshot, listener, UNKNOWN, 0).connections[1].sub(1);
+        let port = self.port_of(snapshot, listener, protocol, true)?;
+        port.connections.iter().for_each(|cell| cell.add(1));
+        Some(Open(port))
     }
 }

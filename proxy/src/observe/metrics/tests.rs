@@ -153,6 +153,57 @@ proptest! {
 }
 
 #[test]
+fn dialects_are_told_apart_and_are_together_their_protocol() {
+    let snapshot = snapshot(1, "");
+    let http = snapshot.protocols.iter().position(|one| !one.protocol.dialects().is_empty());
+    let protocol = snapshot.protocols[http.expect("one with dialects")].protocol;
+    let metrics = Metrics::new(Settings::default());
+    let mut series = Series::new(metrics.clone());
+    let how = Ending::Replied { outcome: polyport_codecs::Outcome::Ok, status: 0 };
+    let of = |dialect: u8| {
+        let one = ended(None, how, 7);
+        Ended { protocol: http, track: Track { dialect, ..one.track }, ..one }
+    };
+    let count = protocol.dialects().len();
+    for dialect in 0..count as u8 {
+        for _ in 0..=dialect {
+            series.ended(&snapshot, &of(dialect), 0);
+        }
+    }
+    // A number that is no dialect's is not another protocol's either.
+    series.ended(&snapshot, &of(200), 0);
+    let mut open = series.handed(&snapshot, 0, http.expect("one"));
+    series.came(&snapshot, 0, true);
+    series.spoke(&snapshot, 0, http.expect("one"), true);
+    let told = text(&metrics, &snapshot, Format::Prometheus);
+    let name = protocol.name();
+    for (at, dialect) in protocol.dialects().iter().enumerate() {
+        let labels = format!("listener=\"edge\",protocol=\"{name}\",dialect=\"{dialect}\"");
+        let extra = u64::from(at == 0);
+        for (metric, more) in
+            [("requests_total", ",outcome=\"ok\""), ("request_duration_seconds_count", "")]
+        {
+            let line = format!("polyport_downstream_{metric}{{{labels}{more}}} ");
+            assert!(told.contains(&format!("{line}{}\n", at as u64 + 1 + extra)), "{line}: {told}");
+        }
+        let carries = u64::from(at == usize::from(protocol.stream_dialect()));
+        for metric in ["connections_active", "streams_active", "streams_total"] {
+            let line = format!("polyport_downstream_{metric}{{{labels}}} ");
+            assert!(told.contains(&format!("{line}{carries}\n")), "{line}: {told}");
+        }
+    }
+    let figures = crate::admin::figures::Figures::of(&metrics);
+    assert_eq!(figures.dialects.len(), count);
+    assert_eq!(figures.protocols.len(), 1);
+    let parts = figures.dialects.iter();
+    assert!(parts.clone().all(|one| one.protocol == name && one.latency[0] == one.requests));
+    assert_eq!(parts.map(|one| one.requests).sum::<u64>(), figures.protocols[0].requests);
+    open.take();
+    series.left(&snapshot, 0, http.expect("one"), true);
+    assert_eq!(metrics.now_open()[..2], [0, 0]);
+}
+
+#[test]
 fn routes_beyond_the_bound_are_told_together_and_how_many_they_are() {
     let snapshot = snapshot(100, "");
     let settings = Settings { series: 1000, ..Settings::default() };
