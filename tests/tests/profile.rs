@@ -95,15 +95,16 @@ fn one_profile_is_taken_at_a_time_and_all_else_is_answered_meanwhile() {
     let mut profiled = Profiled::start();
     let load = profiled.load();
     let long = [&*profiled.url("format=folded&seconds=60"), "--max-time", "85", "-f"];
-    let first = Running::start("curl", curl_command(&long));
     let begun = Instant::now();
-    // The first may still be getting ready; whoever comes second is told so at once.
-    let why = loop {
+    let (first, why) = loop {
+        let first = Running::start("curl", curl_command(&long));
         let (status, body) = profiled.status("format=svg&seconds=1");
-        match status.as_str() {
-            "409" => break body,
-            _ => assert!(begun.elapsed() < PATIENCE, "{status}: {body}"),
+        if status == "409" {
+            break (first, body);
         }
+        // We came before it, and it was sent away.
+        assert!(status == "200" && begun.elapsed() < PATIENCE, "{status}: {body}");
+        first.stop();
     };
     assert!(why.contains("a profile is being taken"), "{why}");
     let threads: Value = serde_json::from_str(&profiled.get("seconds=1")).expect("JSON");
