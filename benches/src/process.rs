@@ -106,6 +106,11 @@ impl Server {
         }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// CPU time of the process and its children so far.
     pub fn cpu(&self) -> Result<Duration> {
         self.tree.as_ref().ok_or("the process was never ready")?.cpu()

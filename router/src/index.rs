@@ -35,12 +35,17 @@ impl Hasher for KeyHasher {
     }
 }
 
+/// So many values are compared one after the other.
+const FEW: usize = 8;
+
 type Filed = HashMap<Box<[u8]>, Vec<u32>, BuildHasherDefault<KeyHasher>>;
 
 #[derive(Debug, Clone)]
 struct Key {
     slot: Slot,
     exact: Filed,
+    /// The same as `exact` where that has at most [`FEW`], which are sooner compared than hashed.
+    few: Vec<(Box<[u8]>, Vec<u32>)>,
     /// By length, shortest first.
     prefixes: Vec<(usize, Filed)>,
 }
@@ -51,7 +56,8 @@ pub struct Index {
     keys: Vec<Key>,
     /// Routes that no value finds.
     always: Vec<u32>,
-    routes: usize,
+    /// By route: whatever finds it is all that it asks for.
+    certain: Vec<bool>,
 }
 
 impl Index {
@@ -62,7 +68,7 @@ impl Index {
         for (slot, value) in routes.iter().flat_map(exact_values) {
             *asked.entry((slot, value)).or_default() += 1;
         }
-        let mut index = Self { routes: routes.len(), ..Self::default() };
+        let mut index = Self { certain: vec![false; routes.len()], ..Self::default() };
         for (at, route) in routes.iter().enumerate() {
             let Ok(at) = u32::try_from(at) else { break };
             let rarest = route
@@ -85,13 +91,22 @@ impl Index {
             // A value that many routes share tells less than a prefix.
             let shared = rarest.as_ref().is_some_and(|(worst, ..)| *worst > 4);
             match (rarest, prefix) {
-                (Some((_, slot, values)), None) => index.file_exact(slot, &values, at),
+                (Some((_, slot, values)), None) => {
+                    index.file_exact(slot, &values, at);
+                    if let Some(certain) = index.certain.get_mut(at as usize) {
+                        *certain = route.when.len() == 1;
+                    }
+                }
                 (Some((_, slot, values)), Some(_)) if !shared => {
                     index.file_exact(slot, &values, at);
                 }
                 (_, Some((slot, prefix))) => index.file_prefix(slot, prefix, at),
                 (None, None) => index.always.push(at),
             }
+        }
+        for key in index.keys.iter_mut().filter(|key| key.exact.len() <= FEW) {
+            key.few = key.exact.iter().map(|(value, list)| (value.clone(), list.clone())).collect();
+            key.few.sort();
         }
         index
     }
@@ -100,7 +115,8 @@ impl Index {
         let at = match self.keys.iter().position(|key| key.slot == slot) {
             Some(at) => at,
             None => {
-                self.keys.push(Key { slot, exact: Filed::default(), prefixes: Vec::new() });
+                let (exact, few, prefixes) = Default::default();
+                self.keys.push(Key { slot, exact, few, prefixes });
                 self.keys.len() - 1
             }
         };
@@ -145,7 +161,13 @@ impl Index {
         }
         for key in &self.keys {
             let Some(value) = view.get(key.slot) else { continue };
-            if let Some(list) = key.exact.get(value) {
+            let list = if key.exact.len() <= FEW {
+                let mut few = key.few.iter();
+                few.find(|(known, _)| **known == *value).map(|(_, list)| list)
+            } else {
+                key.exact.get(value)
+            };
+            if let Some(list) = list {
                 add(list);
             }
             for (len, filed) in &key.prefixes {
@@ -156,7 +178,11 @@ impl Index {
             }
         }
         if overflow {
-            return (0..self.routes).find(|at| matches(*at));
+            return (0..self.certain.len()).find(|at| matches(*at));
+        }
+        let matches = |at: &usize| self.certain.get(*at).is_some_and(|c| *c) || matches(*at);
+        if let (1, Some(list)) = (count, lists.first()) {
+            return list.iter().map(|at| *at as usize).find(matches);
         }
         // One candidate at a time, the smallest first.
         loop {
@@ -169,7 +195,7 @@ impl Index {
                 }
             }
             let (which, at) = smallest?;
-            if matches(at as usize) {
+            if matches(&(at as usize)) {
                 return Some(at as usize);
             }
             if let Some(list) = lists.get_mut(which) {

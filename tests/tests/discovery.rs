@@ -10,13 +10,15 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
+use polyport_tests::bolt::bolt_start;
 use polyport_tests::load::{Load, Tally};
-use polyport_tests::peers::{dubbo_start, redis_cli};
-use polyport_tests::process::finish;
+use polyport_tests::peers::{dubbo_start, python, redis_cli};
+use polyport_tests::process::{Running, finish};
 use polyport_tests::proxy::binary;
+use polyport_tests::thrift::thrift_start;
 use polyport_tests::{
-    Config, Dnsmasq, DubboServer, MosquittoServer, Nginx, PATIENCE, Proxy, Raw, RedisServer,
-    direct, ports,
+    BoltServer, Config, Dnsmasq, DubboServer, GrpcServer, MosquittoServer, Nginx, PATIENCE, Proxy,
+    Raw, RedisServer, ThriftServer, direct, ports,
 };
 use tempfile::TempDir;
 
@@ -78,9 +80,73 @@ impl Files {
 /// All of a protocol to the cluster of its name.
 fn routed(config: Config, protocols: &[&str]) -> Config {
     protocols.iter().fold(config, |config, protocol| {
-        config.route(protocol, &format!("protocol = \"{protocol}\""), protocol, "")
+        let matches = match *protocol {
+            // It is HTTP, too.
+            "grpc" => "service = { prefix = \"polyport.test.\" }".to_owned(),
+            protocol => format!("protocol = \"{protocol}\""),
+        };
+        config.route(protocol, &matches, protocol, "")
     })
 }
+
+/// What a cluster says beside where its endpoints are.
+fn transport(name: &str) -> &'static str {
+    if name == "grpc" { "http2 = true" } else { "" }
+}
+
+/// Clients of all whose endpoints come and go, except those of MQTT, which have sessions.
+struct Crowd {
+    redis: Load,
+    http: Load,
+    /// Those of other clients' libraries, which go on for so many seconds.
+    others: Vec<(&'static str, Running)>,
+    grpc: JoinHandle<u32>,
+    stop: Arc<AtomicBool>,
+}
+
+const SECONDS: &str = "15";
+
+impl Crowd {
+    fn start(address: SocketAddr) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let (asked, port) = (Arc::clone(&stop), address.port().to_string());
+        let words = [SECONDS, "2", "4", "strict"];
+        let wire = [(WIRE, address)];
+        Self {
+            redis: Load::redis(address, 4, 8),
+            http: Load::http(address, 4, 4, "/index.html", "hello\n"),
+            others: vec![
+                ("dubbo", dubbo_start(address, "load", &words)),
+                ("bolt", bolt_start(address, "load", &words)),
+                ("thrift", thrift_start("load", &wire, &words)),
+            ],
+            grpc: spawn(move || {
+                let mut rounds = 0;
+                while !asked.load(Ordering::Relaxed) {
+                    // It checks every answer.
+                    python("grpc_stories.py", &["load", &port]);
+                    rounds += 1;
+                }
+                rounds
+            }),
+            stop,
+        }
+    }
+
+    /// Ends it; nothing went wrong for anybody.
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.redis.stop().assert_perfect();
+        self.http.stop().assert_perfect();
+        for (name, client) in self.others {
+            println!("{name}");
+            Tally::read(&client.succeed()).assert_perfect();
+        }
+        assert!(self.grpc.join().expect("calls that all went well") > 0);
+    }
+}
+
+const WIRE: &str = "framed/binary";
 
 /// A session with a broker that must last, with a word at a time that must arrive.
 struct Session {
@@ -152,25 +218,29 @@ fn endpoints_come_and_go_in_files_under_load() {
     let http = [Nginx::start(), Nginx::start()];
     let dubbo = [DubboServer::start(), DubboServer::start()];
     let mqtt = [MosquittoServer::start(), MosquittoServer::start()];
+    let bolt = [BoltServer::start(), BoltServer::start()];
+    let thrift = [(); 2].map(|()| ThriftServer::start("threaded", &[WIRE]));
+    let grpc = ["one", "two"].map(GrpcServer::start);
     let files = Files::new();
-    let all: [(&str, [SocketAddr; 2]); 4] = [
+    let all: [(&str, [SocketAddr; 2]); 7] = [
+        ("grpc", [grpc[0].address, grpc[1].address]),
         ("redis", [redis[0].address, redis[1].address]),
         ("http", [http[0].address, http[1].address]),
         ("dubbo", [dubbo[0].address, dubbo[1].address]),
         ("mqtt", [mqtt[0].address, mqtt[1].address]),
+        ("bolt", [bolt[0].address, bolt[1].address]),
+        ("thrift", [thrift[0].address(), thrift[1].address()]),
     ];
     let mut config = Config::busy();
     for (name, addresses) in &all {
         files.write(name, &addresses[..1]);
-        config = config.section(&files.cluster(name, ""));
+        config = config.section(&files.cluster(name, transport(name)));
     }
     let mut proxy = routed(config, &all.map(|(name, _)| name)).start();
     let address = proxy.address("redis");
     assert!(log(&mut proxy).contains("endpoints changed"), "found before it listens");
 
-    let commands = Load::redis(address, 4, 8);
-    let pages = Load::http(address, 4, 4, "/index.html", "hello\n");
-    let calls = dubbo_start(address, "load", &["12", "4", "8", "strict"]);
+    let crowd = Crowd::start(address);
     let first = Session::begin(address, "first");
     // It waits at the first server until that is gone, and is answered there.
     let mut waiting = Raw::say(address, "*3\r\n$5\r\nBLPOP\r\n$1\r\nw\r\n$2\r\n50\r\n");
@@ -206,9 +276,7 @@ fn endpoints_come_and_go_in_files_under_load() {
         until("end of the connections to one that is gone", || is_left(&redis[stays]));
         stays = comes;
     }
-    commands.stop().assert_perfect();
-    pages.stop().assert_perfect();
-    Tally::read(&calls.succeed()).assert_perfect();
+    crowd.end();
     first.end();
     second.expect("a session").end();
     proxy.assert_alive();
@@ -257,6 +325,17 @@ fn endpoints_come_and_go_in_dns_under_load() {
     let _nginx = Nginx::with(&listen, "");
     let dubbo = [DubboServer::start(), DubboServer::start()];
     let mqtt = [MosquittoServer::start(), MosquittoServer::start()];
+    let bolt = [BoltServer::start(), BoltServer::start()];
+    let thrift = [(); 2].map(|()| ThriftServer::start("threaded", &[WIRE]));
+    let grpc = ["one", "two"].map(GrpcServer::start);
+    // Each at two ports of one host.
+    let served: [(&str, [SocketAddr; 2]); 5] = [
+        ("_dubbo._tcp.test", [dubbo[0].address, dubbo[1].address]),
+        ("_mqtt._tcp.test", [mqtt[0].address, mqtt[1].address]),
+        ("_bolt._tcp.test", [bolt[0].address, bolt[1].address]),
+        ("_thrift._tcp.test", [thrift[0].address(), thrift[1].address()]),
+        ("_grpc._tcp.test", [grpc[0].address, grpc[1].address]),
+    ];
     let mut server = Dnsmasq::start(&[]);
     let hosts = |lasts: &[u8]| -> Vec<(&str, IpAddr)> {
         let both =
@@ -264,26 +343,24 @@ fn endpoints_come_and_go_in_dns_under_load() {
         both.chain([("here.test", ip(1))]).collect()
     };
     let services = |at: &[usize]| -> Vec<(&str, &str, u16, u16, u16)> {
-        let both = at.iter().flat_map(|at| {
-            [
-                ("_dubbo._tcp.test", "here.test", dubbo[*at].address.port(), 0, 1),
-                ("_mqtt._tcp.test", "here.test", mqtt[*at].address.port(), 0, 1),
-            ]
+        let all = at.iter().flat_map(|at| {
+            served.iter().map(|(name, addresses)| (*name, "here.test", addresses[*at].port(), 0, 1))
         });
-        both.collect()
+        all.collect()
     };
     server.hosts(&hosts(&[2]));
     server.services(&services(&[0]));
-    let config = Config::busy()
+    let mut config = Config::busy()
         .section(&dns("redis", &format!("dns = \"redis.test:{port}\""), &server, ""))
-        .section(&dns("http", &format!("dns = \"web.test:{elsewhere}\""), &server, ""))
-        .section(&dns("dubbo", "srv = \"_dubbo._tcp.test\"", &server, ""))
-        .section(&dns("mqtt", "srv = \"_mqtt._tcp.test\"", &server, ""));
-    let mut proxy = routed(config, &["redis", "http", "dubbo", "mqtt"]).start();
+        .section(&dns("http", &format!("dns = \"web.test:{elsewhere}\""), &server, ""));
+    for name in ["dubbo", "mqtt", "bolt", "thrift", "grpc"] {
+        let what = format!("srv = \"_{name}._tcp.test\"");
+        config = config.section(&dns(name, &what, &server, transport(name)));
+    }
+    let names = ["grpc", "redis", "http", "dubbo", "mqtt", "bolt", "thrift"];
+    let mut proxy = routed(config, &names).start();
     let address = proxy.address("redis");
-    let commands = Load::redis(address, 4, 8);
-    let pages = Load::http(address, 4, 4, "/index.html", "hello\n");
-    let calls = dubbo_start(address, "load", &["12", "4", "8", "strict"]);
+    let crowd = Crowd::start(address);
     let session = Session::begin(address, "lasting");
     until("connection to the first address", || reached(&redis) == [2]);
 
@@ -300,16 +377,13 @@ fn endpoints_come_and_go_in_dns_under_load() {
             sleep(Duration::from_millis(200));
         }
     }
-    let both = |word: &str, at: usize| {
-        [dubbo[at].address, mqtt[at].address].map(|address| format!("{word} {address}"))
-    };
+    let both =
+        |word: &str, at: usize| served.map(|(_, addresses)| format!("{word} {}", addresses[at]));
     told(&mut proxy, &both("came", 1), || server.services(&services(&[0, 1])));
     told(&mut proxy, &both("went", 0), || server.services(&services(&[1])));
     at_last(address, &mqtt[1]).end();
 
-    commands.stop().assert_perfect();
-    pages.stop().assert_perfect();
-    Tally::read(&calls.succeed()).assert_perfect();
+    crowd.end();
     session.end();
     proxy.assert_alive();
 }

@@ -3,7 +3,8 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::SocketAddr;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -14,9 +15,10 @@ use std::time::{Duration, Instant};
 use polyport_tests::bolt::bolt_start;
 use polyport_tests::chaos::{self, Kind, Load, Server};
 use polyport_tests::load::Tally;
-use polyport_tests::process::{Process, finish};
+use polyport_tests::peers::curl;
+use polyport_tests::process::{Process, Running, finish, run};
 use polyport_tests::proxy::binary;
-use polyport_tests::{BoltServer, PATIENCE, Raw, direct, ports};
+use polyport_tests::{BoltServer, Dnsmasq, PATIENCE, Raw, direct, ports};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 
@@ -35,7 +37,7 @@ impl Edge {
     fn start(rest: &str) -> Self {
         let (address, admin) = (ports::free(), ports::free());
         let folder = tempfile::tempdir().expect("a temporary directory");
-        let mut text = format!("workers = 2\n\n[admin]\naddress = \"{admin}\"\n");
+        let mut text = format!("workers = 2\n[admin]\naddress = \"{admin}\"\nwrite = true\n");
         let _ = write!(text, "\n[[listener]]\nname = \"edge\"\naddress = \"{address}\"\n{rest}");
         fs::write(folder.path().join("polyport.toml"), text).expect("writing the config");
         install(&folder);
@@ -56,12 +58,54 @@ impl Edge {
         text.expect("a pid file").trim().parse().expect("a process id")
     }
 
-    /// `polyport upgrade`: whether it says that it went well, and its complaint.
-    fn try_upgrade(&mut self) -> (bool, String) {
+    /// `polyport upgrade` begins.
+    fn ask_for_upgrade(&self) -> Running {
         let mut command = Command::new(binary());
         command.arg("upgrade").arg("--pid-file").arg(self.folder.path().join("polyport.pid"));
-        let (status, _, complaint) = finish("polyport upgrade", command);
+        Running::start("polyport upgrade", command)
+    }
+
+    /// Waits for its end: whether it says that it went well, and its complaint.
+    fn hear(asked: Running) -> (bool, String) {
+        let (status, _, complaint) = asked.finish();
         (status.success(), complaint)
+    }
+
+    fn try_upgrade(&mut self) -> (bool, String) {
+        Self::hear(self.ask_for_upgrade())
+    }
+
+    /// `POST` to the admin API of whoever answers there: status and body.
+    fn post(admin: SocketAddr, path: &str) -> String {
+        let url = format!("http://{admin}{path}");
+        curl(&["-X", "POST", "-H", "x-polyport: 1", "-w", "%{http_code}", &url])
+    }
+
+    /// Waits until the log has this after so many bytes.
+    fn told(&self, from: usize, due: &str) {
+        let start = Instant::now();
+        while !self.process.log().get(from..).is_some_and(|new| new.contains(due)) {
+            assert!(start.elapsed() < PATIENCE, "no `{due}` in:\n{}", self.process.log());
+            sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Writes a config with one route more, which answers `GET /NAME`.
+    fn add(&self, name: &str) {
+        let file = self.folder.path().join("polyport.toml");
+        let text = fs::read_to_string(&file).expect("the config");
+        let new = self.folder.path().join("new.toml");
+        fs::write(&new, text.replacen("[[route]]", &route(name), 1)).expect("the config");
+        fs::rename(new, file).expect("the config");
+    }
+
+    /// Waits until that is so.
+    fn has(&self, name: &str) {
+        let (start, url) = (Instant::now(), format!("http://{}/{name}", self.address));
+        while curl(&[&url]) != format!("{name} is here") {
+            assert!(start.elapsed() < PATIENCE, "no route {name}:\n{}", self.process.log());
+            sleep(Duration::from_millis(20));
+        }
     }
 
     /// Puts a new binary in place and has it take over.
@@ -107,6 +151,13 @@ impl Drop for Edge {
             }
         }
     }
+}
+
+fn route(name: &str) -> String {
+    format!(
+        "[[route]]\nname = \"{name}\"\nmatch = {{ protocol = \"http\", path = \"/{name}\" }}\n\
+         respond = {{ status = 200, body = \"{name} is here\" }}\n\n[[route]]"
+    )
 }
 
 fn id(pid: u32) -> Pid {
@@ -306,6 +357,214 @@ fn a_new_process_that_cannot_take_over_changes_nothing() {
     for crowd in crowds {
         crowd.end_unmoved();
     }
+    edge.wait_for_the_old();
+}
+
+/// All of a protocol to a cluster of its name with these words.
+fn found(name: &str, discover: &str) -> String {
+    format!(
+        "\n[[cluster]]\nname = \"{name}\"\ndiscover = {{ {discover}, every = \"100ms\" }}\n\
+         [[route]]\nname = \"{name}\"\nmatch = {{ protocol = \"{name}\" }}\nto = \"{name}\"\n"
+    )
+}
+
+#[test]
+fn a_new_process_begins_with_the_endpoints_that_the_old_one_had_found() {
+    if direct() {
+        return;
+    }
+    let kinds = [&chaos::REDIS, &chaos::HTTP, &chaos::DUBBO];
+    let (servers, second) = (servers(&kinds), chaos::HTTP.server());
+    let here: IpAddr = [127, 0, 0, 1].into();
+    let mut dnsmasq = Dnsmasq::start(&[("redis.test", here), ("here.test", here)]);
+    let [redis, http, dubbo] = [0, 1, 2].map(|at: usize| servers[at].address);
+    dnsmasq.services(&[("_dubbo._tcp.test", "here.test", dubbo.port(), 0, 1)]);
+    let files = tempfile::tempdir().expect("a directory");
+    let (file, resolver) = (files.path().join("http.toml"), dnsmasq.address);
+    fs::write(&file, format!("endpoints = [\"{http}\"]")).expect("a file");
+    let asks = |what: String| format!("{what}, resolver = [\"{resolver}\"]");
+    let rest = found("redis", &asks(format!("dns = \"redis.test:{}\"", redis.port())))
+        + &found("dubbo", &asks("srv = \"_dubbo._tcp.test\"".to_owned()))
+        + &found("http", &format!("file = \"{}\"", file.display()));
+    let mut edge = Edge::start(&rest);
+    let mut crowds: Vec<Crowd> =
+        kinds.iter().map(|kind| Crowd::start(kind, edge.address)).collect();
+    for crowd in &mut crowds {
+        crowd.go_on(50);
+    }
+    // Nobody tells the new one where anything is; nor the one after it.
+    dnsmasq.kill();
+    fs::remove_file(&file).expect("the file");
+    for _ in 0..2 {
+        edge.upgrade();
+        for crowd in &mut crowds {
+            crowd.go_on(50);
+        }
+    }
+    // Once its source is back, it goes on from there.
+    let from = edge.process.log().len();
+    fs::write(&file, format!("endpoints = [\"{}\"]", second.address)).expect("a file");
+    edge.told(from, &format!("came {}; went {http}", second.address));
+    for mut crowd in crowds {
+        crowd.go_on(50);
+        crowd.end_unmoved();
+    }
+    edge.wait_for_the_old();
+}
+
+/// A cluster whose source is never there keeps a new process from being ready for the five
+/// seconds that it is waited for, and by then it has read its config.
+const LATE: &str = "\n[[cluster]]\nname = \"late\"\ndiscover = { file = \"none.toml\" }\n";
+
+const NOTHING: &str = "endpoints: nothing new";
+
+#[test]
+fn what_is_asked_for_while_an_upgrade_is_under_way_waits_or_is_refused() {
+    if direct() {
+        return;
+    }
+    let kinds = [&chaos::REDIS, &chaos::HTTP];
+    let servers = servers(&kinds);
+    let mut rest = LATE.to_owned();
+    rest += &all("redis", "protocol = \"redis\"", servers[0].address, "");
+    rest += &all("http", "protocol = \"http\"", servers[1].address, "");
+    let mut edge = Edge::start(&rest);
+    let (admin, old) = (edge.admin, edge.pid());
+    let mut crowds: Vec<Crowd> =
+        kinds.iter().map(|kind| Crowd::start(kind, edge.address)).collect();
+    for crowd in &mut crowds {
+        crowd.go_on(50);
+    }
+    // It takes as long as we like.
+    fs::copy(binary(), edge.folder.path().join("real")).expect("a copy of the binary");
+    let gate = "echo waiting >&2; while [ ! -e go ]; do sleep 0.1; done; exec ./real \"$@\"";
+    install_script(&edge.folder, gate);
+    let from = edge.process.log().len();
+    let first = edge.ask_for_upgrade();
+    edge.told(from, "waiting");
+    let second = edge.ask_for_upgrade();
+    let refused = Edge::post(admin, "/api/upgrade");
+    assert!(refused.contains("under way already") && refused.ends_with("409"), "{refused}");
+    fs::write(edge.folder.path().join("go"), "").expect("a file");
+    edge.told(from, NOTHING);
+    // The new process knows nothing of this route.
+    edge.add("added");
+    kill_process(id(old), Signal::HUP).expect("sending SIGHUP");
+    let asked = std::thread::spawn(move || Edge::post(admin, "/api/reload"));
+    let (well, complaint) = Edge::hear(first);
+    assert!(well, "{complaint}\n{}", edge.process.log());
+    edge.pids.push(edge.pid());
+    let (well, complaint) = Edge::hear(second);
+    assert!(!well && complaint.contains("another upgrade was under way"), "{complaint}");
+    // One after the other: refused by the old one, or done by the new one.
+    let answer = asked.join().expect("an answer");
+    assert!(answer.contains("has taken over") || answer.contains("reloaded"), "{answer}");
+    edge.has("added");
+    for crowd in &mut crowds {
+        crowd.go_on(50);
+    }
+    for crowd in crowds {
+        crowd.end_unmoved();
+    }
+    edge.wait_for_the_old();
+    assert_eq!(edge.figure("polyport_upgrade_failures"), 0);
+}
+
+#[test]
+fn a_process_that_is_told_to_stop_while_it_is_upgraded_leaves_no_other() {
+    if direct() {
+        return;
+    }
+    let server = chaos::REDIS.server();
+    let rest = LATE.to_owned() + &all("redis", "protocol = \"redis\"", server.address, "");
+    let mut edge = Edge::start(&rest);
+    // As long as it waits, the old process does not end.
+    let mut waiter = Raw::say(edge.address, command(&["BLPOP", "list", "0"]));
+    let from = edge.process.log().len();
+    let upgrade = edge.ask_for_upgrade();
+    edge.told(from, NOTHING);
+    edge.process.terminate();
+    let (well, complaint) = Edge::hear(upgrade);
+    assert!(!well && complaint.contains("the new process"), "{complaint}");
+    let mut pusher = Raw::say(server.address, command(&["RPUSH", "list", "pushed"]));
+    assert_eq!(pusher.until("\r\n"), ":1\r\n");
+    assert!(waiter.until_closed().ends_with("pushed\r\n"));
+    assert!(edge.process.wait().success(), "{}", edge.process.log());
+    let start = Instant::now();
+    while std::net::TcpStream::connect(edge.address).is_ok() {
+        assert!(start.elapsed() < PATIENCE, "somebody goes on:\n{}", edge.process.log());
+        sleep(Duration::from_millis(20));
+    }
+    assert!(!edge.folder.path().join("polyport.pid").exists(), "its pid file stays");
+}
+
+#[test]
+fn a_reload_that_waited_for_an_upgrade_in_vain_is_done_by_the_old_process() {
+    if direct() {
+        return;
+    }
+    let server = chaos::HTTP.server();
+    let rest = "\n[defaults]\nupgrade-timeout = \"3s\"\n".to_owned()
+        + &all("http", "protocol = \"http\"", server.address, "");
+    let edge = Edge::start(&rest);
+    let mut crowd = Crowd::start(&chaos::HTTP, edge.address);
+    crowd.go_on(50);
+    install_script(&edge.folder, "echo waiting >&2; exec sleep 1000");
+    let from = edge.process.log().len();
+    let upgrade = edge.ask_for_upgrade();
+    edge.told(from, "waiting");
+    edge.add("added");
+    edge.process.hang_up();
+    let (well, complaint) = Edge::hear(upgrade);
+    assert!(!well && complaint.contains("not ready within 3s"), "{complaint}");
+    edge.has("added");
+    let log = edge.process.log();
+    let (failed, reloaded) = (log.find("upgrade failed"), log.find("reloaded"));
+    assert!(failed.is_some() && failed < reloaded, "{log}");
+    crowd.go_on(50);
+    crowd.end_unmoved();
+}
+
+#[test]
+fn an_upgrade_waits_for_a_reload_that_runs() {
+    if direct() {
+        return;
+    }
+    let server = chaos::HTTP.server();
+    let mut edge = Edge::start(&all("http", "protocol = \"http\"", server.address, ""));
+    let mut crowd = Crowd::start(&chaos::HTTP, edge.address);
+    crowd.go_on(50);
+    // A file that is not all there before we say so.
+    let file = edge.folder.path().join("polyport.toml");
+    let text = fs::read_to_string(&file).expect("the config");
+    let slow = edge.folder.path().join("slow");
+    let mut mkfifo = Command::new("mkfifo");
+    mkfifo.arg(&slow);
+    run("mkfifo", mkfifo);
+    fs::rename(&slow, &file).expect("the config's place");
+    let from = edge.process.log().len();
+    edge.process.hang_up();
+    // Returns when somebody reads it.
+    let mut writing = fs::OpenOptions::new().write(true).open(&file).expect("a reader");
+    let new = edge.folder.path().join("new.toml");
+    fs::write(&new, &text).expect("the config");
+    fs::rename(new, &file).expect("the config");
+    let upgrade = edge.ask_for_upgrade();
+    crowd.go_on(200);
+    sleep(Duration::from_millis(500));
+    let begins = "upgrade: starting the new process";
+    assert!(!edge.process.log().contains(begins), "it did not wait");
+    writing.write_all(text.replacen("[[route]]", &route("added"), 1).as_bytes()).expect("a reader");
+    drop(writing);
+    let (well, complaint) = Edge::hear(upgrade);
+    assert!(well, "{complaint}\n{}", edge.process.log());
+    edge.pids.push(edge.pid());
+    let log = edge.process.log();
+    let log = log.get(from..).expect("a log that grows");
+    let (reloaded, began) = (log.find("reloaded"), log.find(begins));
+    assert!(reloaded.is_some() && reloaded < began, "{log}");
+    crowd.go_on(50);
+    crowd.end_unmoved();
     edge.wait_for_the_old();
 }
 

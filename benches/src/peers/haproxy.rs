@@ -18,7 +18,7 @@ pub fn start(workload: Workload, site: &Site<'_>, listen: SocketAddr) -> Result<
     let config = format!(
         "global
   nbthread 1
-  maxconn 8000
+  maxconn 9900
 defaults
   {mode}
   timeout connect 5s

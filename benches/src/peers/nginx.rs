@@ -22,7 +22,7 @@ master_process off;
 worker_processes 1;
 pid nginx.pid;
 error_log stderr crit;
-events {{ worker_connections 16384; }}
+events {{ worker_connections 19900; }}
 {traffic}"
     );
     let (dir, file) = site.config("nginx", "nginx.conf", &config)?;

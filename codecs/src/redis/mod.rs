@@ -176,6 +176,23 @@ fn line(buf: &[u8], at: usize) -> Option<(&[u8], usize)> {
     Some((line.strip_suffix(b"\r")?, at + end + 1))
 }
 
+/// The count of a `*…` or `$…` line at `at` and where the next line begins, where it is written
+/// as clients and servers write it: a few digits, CRLF. `None` tells nothing.
+#[inline]
+fn plain_count(buf: &[u8], at: usize) -> Option<(usize, usize)> {
+    let rest = buf.get(at + 1..)?;
+    let mut count = 0;
+    for (seen, byte) in rest.iter().take(10).enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            let ends = seen > 0 && *byte == b'\r' && rest.get(seen + 1) == Some(&b'\n');
+            return ends.then_some((count, at + seen + 3));
+        }
+        count = count * 10 + usize::from(digit);
+    }
+    None
+}
+
 /// A decimal number with an optional sign, and nothing else.
 fn number(digits: &[u8]) -> Option<i64> {
     let (negative, digits) = match digits.split_first()? {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{NAME, Plan, line, malformed, number, too_large};
+use super::{NAME, Plan, line, malformed, number, plain_count, too_large};
 use crate::codec::Decoder;
 use crate::error::{DecodeError, ErrorKind};
 use crate::frame::{Body, Head, Kind, Outcome, Step};
@@ -190,6 +190,18 @@ impl ReplyDecoder {
     }
 
     fn first(&mut self, buf: &[u8], meta: &mut Metadata) -> Result<Step, DecodeError> {
+        if self.at == 0
+            && buf.first() == Some(&b'$')
+            && let Some((len, start)) = plain_count(buf, 0)
+            && let size = start.saturating_add(len).saturating_add(2)
+            && size <= buf.len()
+            && len as u64 <= self.plan.limits.frame
+        {
+            // A value that is all there, as most replies are.
+            meta.clear();
+            self.plan.shared.fill(meta, NAME, Kind::Response, Some(size as u64));
+            return Ok(Step::Head(Head::whole(Kind::Response, size)));
+        }
         let over = self.walk(buf)?;
         let have = buf.len() as u64;
         if over && self.at <= have {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::commands::{Command, FirstKey, find};
 use super::session::Session;
-use super::{NAME, Plan, inline, line, malformed, number, too_large};
+use super::{NAME, Plan, inline, line, malformed, number, plain_count, too_large};
 use crate::codec::Decoder;
 use crate::error::{DecodeError, ErrorKind};
 use crate::frame::{Body, Head, Step};
@@ -35,6 +35,14 @@ enum State {
     Body { left: u64, words: usize },
 }
 
+/// What the first bytes of a message are.
+enum Begun {
+    /// All that there is to say of it now.
+    Step(Step),
+    /// An array of so many words, the first of which begins at `at`.
+    Words { lead: usize, count: usize, at: usize },
+}
+
 impl RequestDecoder {
     pub(super) fn new(plan: Arc<Plan>) -> Self {
         let state = State::Start { lead: 0 };
@@ -51,16 +59,16 @@ impl RequestDecoder {
         buf: &[u8],
         mut lead: usize,
         meta: &mut Metadata,
-    ) -> Result<Option<Step>, DecodeError> {
+    ) -> Result<Begun, DecodeError> {
         loop {
             self.state = State::Start { lead };
-            let Some(first) = buf.get(lead) else { return Ok(Some(Step::Need(lead + 1))) };
+            let Some(first) = buf.get(lead) else { return Ok(Begun::Step(Step::Need(lead + 1))) };
             if *first != b'*' {
                 let Some(end) = buf.get(lead..).and_then(|rest| memchr::memchr(b'\n', rest)) else {
                     if buf.len() - lead > inline::LONGEST {
                         return Err(too_large(lead, "too big inline request"));
                     }
-                    return Ok(Some(Step::Need(buf.len() + 1)));
+                    return Ok(Begun::Step(Step::Need(buf.len() + 1)));
                 };
                 if end > inline::LONGEST {
                     return Err(too_large(lead, "too big inline request"));
@@ -74,13 +82,18 @@ impl RequestDecoder {
                 }
                 let head = self.head(buf, &Words::Typed(&words), after, Some(after), meta);
                 self.state = State::Start { lead: 0 };
-                return Ok(Some(Step::Head(head)));
+                return Ok(Begun::Step(Step::Head(head)));
+            }
+            if let Some((count, at)) = plain_count(buf, lead)
+                && (1..=self.plan.limits.elements).contains(&count)
+            {
+                return Ok(Begun::Words { lead, count, at });
             }
             let Some((digits, at)) = line(buf, lead) else {
                 if buf.len() - lead > LONGEST_COUNT {
                     return Err(too_large(lead, "too big mbulk count string"));
                 }
-                return Ok(Some(Step::Need(buf.len() + 1)));
+                return Ok(Begun::Step(Step::Need(buf.len() + 1)));
             };
             if digits.len() > LONGEST_COUNT {
                 return Err(too_large(lead, "too big mbulk count string"));
@@ -90,9 +103,7 @@ impl RequestDecoder {
             match count {
                 Some(count) if count <= 0 => lead = self.skip(at)?,
                 Some(count) if count <= most => {
-                    let count = count as usize;
-                    self.state = State::Words { lead, count, seen: 0, at, spans: [(0, 0); KEPT] };
-                    return Ok(None);
+                    return Ok(Begun::Words { lead, count: count as usize, at });
                 }
                 _ => return Err(malformed(lead, "invalid multibulk length")),
             }
@@ -107,10 +118,14 @@ impl RequestDecoder {
         Ok(lead)
     }
 
-    fn words(&mut self, buf: &[u8], meta: &mut Metadata) -> Result<Step, DecodeError> {
-        let State::Words { lead, count, mut seen, mut at, mut spans } = self.state else {
-            return Ok(Step::Need(buf.len() + 1));
-        };
+    fn words(
+        &mut self,
+        buf: &[u8],
+        meta: &mut Metadata,
+        (lead, count): (usize, usize),
+        (mut seen, mut at): (usize, usize),
+        mut spans: [(u32, u32); KEPT],
+    ) -> Result<Step, DecodeError> {
         let whole = lead + self.plan.limits.whole;
         loop {
             if seen == count {
@@ -398,7 +413,17 @@ fn hashtag(key: &[u8]) -> &[u8] {
 }
 
 /// The length of the word whose `$…` line is at `at`, and where it starts.
+#[inline]
 fn word_header(buf: &[u8], at: usize) -> Result<Option<(usize, usize)>, DecodeError> {
+    match plain_count(buf, at) {
+        Some(found) if buf.get(at) == Some(&b'$') => Ok(Some(found)),
+        _ => odd_word_header(buf, at),
+    }
+}
+
+/// The same of one that is unusual, wrong or not all there.
+#[cold]
+fn odd_word_header(buf: &[u8], at: usize) -> Result<Option<(usize, usize)>, DecodeError> {
     let Some(first) = buf.get(at) else { return Ok(None) };
     if *first != b'$' {
         let seen = char::from(*first).escape_default().to_string();
@@ -424,10 +449,14 @@ impl Decoder for RequestDecoder {
     fn decode(&mut self, buf: &[u8], meta: &mut Metadata) -> Result<Step, DecodeError> {
         match self.state {
             State::Start { lead } => match self.start(buf, lead, meta)? {
-                Some(step) => Ok(step),
-                None => self.words(buf, meta),
+                Begun::Step(step) => Ok(step),
+                Begun::Words { lead, count, at } => {
+                    self.words(buf, meta, (lead, count), (0, at), [(0, 0); KEPT])
+                }
             },
-            State::Words { .. } => self.words(buf, meta),
+            State::Words { lead, count, seen, at, spans } => {
+                self.words(buf, meta, (lead, count), (seen, at), spans)
+            }
             State::Body { left, words } => self.body(buf, left, words),
         }
     }

@@ -289,3 +289,38 @@ fn what_a_connection_said_of_itself_is_told_to_its_next_decoder() {
     assert!(next.memory().is_some());
     assert!(!next.recall(b"short"));
 }
+
+proptest! {
+    #[test]
+    fn a_plain_count_is_what_the_whole_line_says(
+        text in "[*$][-+]?[0-9]{0,11}[a?]?(\r\n|\r|\n|)[0-9\r\n]{0,3}",
+        lead in "[\r\n]{0,2}",
+    ) {
+        let buf = format!("{lead}{text}");
+        let slow = line(buf.as_bytes(), lead.len()).and_then(|(line, next)| {
+            Some((usize::try_from(number(line.get(1..)?)?).ok()?, next))
+        });
+        if let Some(plain) = plain_count(buf.as_bytes(), lead.len()) {
+            prop_assert_eq!(Some(plain), slow);
+        }
+    }
+}
+
+#[test]
+fn counts_as_they_are_usually_written_are_plain() {
+    for (line, count) in [
+        (&b"*3\r\n"[..], Some((3, 4))),
+        (b"$0\r\n", Some((0, 4))),
+        (b"$512\r\nab", Some((512, 6))),
+        (b"$-1\r\n", None),
+        (b"$\r\n", None),
+        (b"$12\r", None),
+        (b"$12", None),
+        (b"$", None),
+        (b"", None),
+        (b"$12\n", None),
+        (b"$99999999999\r\n", None),
+    ] {
+        assert_eq!(plain_count(line, 0), count, "{}", line.escape_ascii());
+    }
+}

@@ -113,46 +113,37 @@ pub(super) fn read(buf: &[u8], old: bool, head: usize) -> Result<Envelope, Stop>
     Ok(found)
 }
 
+#[inline]
 fn find(buf: &[u8], bounds: Bounds) -> Result<Envelope, Stop> {
     let first = u32_at(buf, 0).map_err(|_| Stop::Need(4))?;
-    let bad = |at, why| Err(Stop::Bad(at, ErrorKind::Malformed, why));
-    match first >> 16 {
-        0x8001 => return message(buf, 0, Transport::Unframed, None, (0, 0), None, bounds),
-        high if high >> 8 == 0x82 => {
-            return message(buf, 0, Transport::Unframed, None, (0, 0), None, bounds);
+    let (mut header, mut protocol) = ((0, 0), None);
+    let framed = Some(u64::from(first) + 4);
+    let (at, transport, size) = if first >> 16 == 0x8001 || first >> 24 == 0x82 {
+        (0, Transport::Unframed, None)
+    } else {
+        match buf.get(4..) {
+            Some([0x80, 0x01, ..] | [0x82, _, ..]) => (4, Transport::Framed, framed),
+            Some([0x0f, 0xff, ..]) => {
+                let block = header::read(buf, bounds.head)?;
+                (header, protocol) = ((block.start, block.len), Some(block.protocol));
+                (block.payload, Transport::Header, framed)
+            }
+            // Without a version word a name's length comes first, and begins with 0; the
+            // name itself does not.
+            Some([0, _, ..]) if bounds.old => (4, Transport::Framed, framed),
+            Some([b'A'..=b'z', _, ..]) if bounds.old => (0, Transport::Unframed, None),
+            Some([_, _, ..]) => {
+                let why = "neither a version word, nor the compact protocol, nor a THeader";
+                return Err(Stop::Bad(4, ErrorKind::Malformed, why));
+            }
+            _ => return Err(Stop::Need(6)),
         }
-        _ => {}
-    }
-    let Some(rest) = buf.get(4..).filter(|rest| rest.len() >= 2) else { return Err(Stop::Need(6)) };
-    let size = Some(u64::from(first) + 4);
-    match rest {
-        [0x80, 0x01, ..] | [0x82, ..] => {
-            message(buf, 4, Transport::Framed, size, (0, 0), None, bounds)
-        }
-        [0x0f, 0xff, ..] => {
-            let block = header::read(buf, bounds.head)?;
-            let inner = (block.start, block.len);
-            message(
-                buf,
-                block.payload,
-                Transport::Header,
-                size,
-                inner,
-                Some(block.protocol),
-                bounds,
-            )
-        }
-        // Without a version word a name's length comes first, and begins with 0; the
-        // name itself does not.
-        [0, ..] if bounds.old => message(buf, 4, Transport::Framed, size, (0, 0), None, bounds),
-        [b'A'..=b'z', ..] if bounds.old => {
-            message(buf, 0, Transport::Unframed, None, (0, 0), None, bounds)
-        }
-        _ => bad(4, "neither a version word, nor the compact protocol, nor a THeader"),
-    }
+    };
+    message(buf, at, transport, size, header, protocol, bounds)
 }
 
 /// Reads the message proper at `at`. `protocol`: what a THeader says it is written in.
+#[inline]
 fn message(
     buf: &[u8],
     at: usize,

@@ -8,6 +8,11 @@ use crate::mutation::{Change, To, Unchangeable};
 /// Appends `bytes`, the start or all of a message that the decoder has accepted, with `id`.
 pub(super) fn relay(bytes: &[u8], id: Option<u64>, out: &mut Vec<u8>) {
     let start = out.len();
+    if let (Some(id), Some(at)) = (id, strict_seqid(bytes)) {
+        out.extend_from_slice(bytes);
+        patch(out, start + at, id as u32);
+        return;
+    }
     let (Some(id), Ok(found)) = (id, envelope::read(bytes, true, usize::MAX)) else {
         out.extend_from_slice(bytes);
         return;
@@ -28,6 +33,20 @@ pub(super) fn relay(bytes: &[u8], id: Option<u64>, out: &mut Vec<u8>) {
     if found.transport == Transport::Header {
         patch(out, start + header::SEQID, id);
     }
+}
+
+/// Where the sequence id stands in a message that is framed or not and has a version word
+/// of the binary protocol, as most are. The decoder has accepted it, so no more is asked.
+fn strict_seqid(bytes: &[u8]) -> Option<usize> {
+    let start = match bytes {
+        [0x80, 0x01, ..] => 0,
+        [0x80..=0xff, ..] => return None,
+        [_, _, _, _, 0x80, 0x01, ..] => 4,
+        _ => return None,
+    };
+    let len = *bytes.get(start + 4..)?.first_chunk()?;
+    let at = start + 8 + usize::try_from(u32::from_be_bytes(len)).ok()?;
+    bytes.get(at..at.checked_add(4)?).map(|_| at)
 }
 
 /// The same with `changes` made to the headers.
@@ -89,5 +108,34 @@ fn resize(found: &Envelope, out: &mut [u8], start: usize, by: i64) {
 fn patch(out: &mut [u8], at: usize, value: u32) {
     if let Some(place) = out.get_mut(at..at + 4) {
         place.copy_from_slice(&value.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_id_is_where_a_reader_finds_it(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..40),
+            start in 0usize..5,
+        ) {
+            let starts: [&[u8]; 5] = [
+                b"",
+                b"\x80\x01\0\x01\0\0\0\x02ab",
+                b"\0\0\0\x20\x80\x01\0\x01\0\0\0\x02ab",
+                b"\0\0\0\x20\x82\x21\x05\x02ab",
+                b"\x82\x21\x05\x02ab",
+            ];
+            bytes.splice(0..0, starts[start].iter().copied());
+            if let Ok(found) = envelope::read(&bytes, true, usize::MAX) {
+                let strict = found.encoding == Encoding::Binary
+                    && found.transport != Transport::Header;
+                prop_assert_eq!(strict_seqid(&bytes), strict.then_some(found.seqid_at.0));
+            }
+        }
     }
 }

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::tap::{Filter, Watch};
-use super::{Admin, hide, profile, text};
+use super::{Admin, hide, profile, stacks, text};
 use crate::cli::explain::{self, Question};
 use crate::engine::Counters;
 use crate::engine::listing::EndpointLoad;
@@ -92,7 +92,11 @@ const ENTRIES: &[(&str, &str, &str)] = &[
     ("GET", "/api/clusters", "clusters: each endpoint's health, and what is in flight to it"),
     ("GET", "/api/routes", "routes in file order, with hits"),
     ("GET", "/api/connections", "clients' connections now open; limit=1000"),
-    ("GET", "/api/profile", "each thread's CPU time and work over seconds=5"),
+    (
+        "GET",
+        "/api/profile",
+        "each thread's CPU time and work over seconds=5; where it went: format=svg|pprof|folded",
+    ),
     ("GET", "/api/tap", "server-sent events: messages as they pass; match=, route=, seconds=60"),
     ("GET", "/api/explain", "what would become of a message that says fact=KEY=VALUE, repeated"),
     (
@@ -421,6 +425,11 @@ async fn connections(State(admin): Asked, Query(params): Params) -> Answer {
 
 async fn profiled(State(admin): Asked, Query(params): Params) -> Answer {
     let seconds = number(&params, "seconds", 5, PROFILE)?;
+    let format = stacks::Format::named(param(&params, "format"))?;
+    if format != stacks::Format::Threads {
+        let lasts = Duration::from_secs(seconds);
+        return stacks::profile(admin.operator.observer(), lasts, format).await;
+    }
     let threads = profile::profile(admin.operator.observer(), Duration::from_secs(seconds)).await;
     if threads.is_empty() {
         return Err(Refusal(StatusCode::NOT_IMPLEMENTED, "this needs Linux's /proc".into()));

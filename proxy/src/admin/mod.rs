@@ -14,12 +14,13 @@ pub mod operator;
 mod page;
 mod profile;
 mod serve;
+mod stacks;
 pub mod tap;
 mod text;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::SystemTime;
 
 use polyport_codecs::Registry;
@@ -54,4 +55,6 @@ pub struct Admin {
     pub started: SystemTime,
     /// The proxy is stopping: it serves who is there, and nobody should come.
     pub leaving: AtomicBool,
+    /// Requests that are not answered yet; those that are stay open for as long as they like.
+    pub unanswered: AtomicUsize,
 }

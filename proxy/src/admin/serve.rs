@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -216,7 +217,7 @@ async fn accept<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 }
 
 fn router(admin: Arc<Admin>, via: Via) -> Router {
-    let write = admin.write;
+    let guarded = admin.clone();
     api::routes()
         .merge(super::page::routes())
         .fallback(async || {
@@ -230,14 +231,19 @@ fn router(admin: Arc<Admin>, via: Via) -> Router {
         })
         .layer(DefaultBodyLimit::max(BODY))
         .with_state(admin)
-        .layer(middleware::from_fn_with_state((via, write), guard))
+        .layer(middleware::from_fn_with_state((via, guarded), guard))
 }
 
 /// Refuses what is not to be answered, bounds the rest, and puts on every answer what
 /// browsers need to know.
-async fn guard(State((via, write)): State<(Via, bool)>, request: Request, next: Next) -> Response {
+async fn guard(
+    State((via, admin)): State<(Via, Arc<Admin>)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let _asked = Asked::new(&admin);
     let mut response =
-        match judge(via, write, request.method(), request.uri().path(), request.headers()) {
+        match judge(via, admin.write, request.method(), request.uri().path(), request.headers()) {
             Some(refusal) => refusal.into_response(),
             None => match tokio::time::timeout(ANSWER, next.run(request)).await {
                 Ok(response) => response,
@@ -257,6 +263,22 @@ async fn guard(State((via, write)): State<(Via, bool)>, request: Request, next: 
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+/// A request from its coming to its answer, or to the end of whoever asked.
+struct Asked<'a>(&'a Admin);
+
+impl<'a> Asked<'a> {
+    fn new(admin: &'a Admin) -> Self {
+        admin.unanswered.fetch_add(1, Ordering::Relaxed);
+        Self(admin)
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.unanswered.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Why a request is not answered.

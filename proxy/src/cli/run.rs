@@ -11,15 +11,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use polyport_codecs::Registry;
+use rustix::process::{Pid, kill_process};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use crate::admin::{self, Admin, Hub, LogLevel, Operator, Sockets};
-use crate::control::Control;
 use crate::control::discovery::stage::Discovery;
 use crate::control::files::{EVERY, Watched};
 use crate::control::systemd::{self, News, Watchdog};
 use crate::control::upgrade::{Inherited, Program, Upgrades, pid_file};
+use crate::control::{Control, Refused};
 use crate::observe::output::Outputs;
 use crate::snapshot::Snapshot;
 use crate::worker::{Given, Proxy, StartError};
@@ -40,6 +41,8 @@ pub(super) fn run(
     log: LogLevel,
     pid: Option<PathBuf>,
 ) -> Result<ExitCode, StartError> {
+    // Before there is a second thread.
+    crate::observe::stacks::hold_back();
     let program = Program::running()?;
     let mut inherited = Inherited::receive()?;
     let given = match &mut inherited {
@@ -53,9 +56,11 @@ pub(super) fn run(
     // Before the first listener is bound, so that no signal finds its default action.
     let mut stop = runtime.block_on(async { Stop::new() })?;
     let rotated = runtime.block_on(async { signal(SignalKind::user_defined1()) })?;
-    let hang_up = runtime.block_on(async { signal(SignalKind::hangup()) })?;
+    let mut hang_up = runtime.block_on(async { signal(SignalKind::hangup()) })?;
     let user = runtime.block_on(async { signal(SignalKind::user_defined2()) })?;
     let watched = Watched::new(path.to_owned());
+    let found = inherited.as_mut().map(Inherited::found).unwrap_or_default();
+    let snapshot = found.apply(snapshot);
     let (mut discovery, snapshot) = runtime.block_on(Discovery::begin(snapshot));
     let snapshot = Arc::new(snapshot);
     // Before privileges are given up.
@@ -83,7 +88,7 @@ pub(super) fn run(
     for (listener, address) in snapshot.listeners.iter().zip(proxy.addresses()) {
         tracing::info!(listener = %listener.name, %address, workers = snapshot.workers, "listening");
     }
-    let upgrades = Upgrades::new(program, proxy.hands(), pid.clone(), snapshot.timeouts.upgrade);
+    let upgrades = Upgrades::new(program, proxy.control().clone(), pid.clone());
     if let Some(tcp) = sockets.as_ref().and_then(|sockets| sockets.tcp.as_ref())
         && let Some(address) = snapshot.admin.as_ref().and_then(|settings| settings.address)
     {
@@ -97,6 +102,7 @@ pub(super) fn run(
         write: snapshot.admin.as_ref().is_some_and(|settings| settings.write),
         started: std::time::SystemTime::now(),
         leaving: false.into(),
+        unanswered: 0.into(),
     });
     // It answers until the end, so that who asks is told that the proxy is leaving.
     let mut answers = Box::pin(answering(sockets, admin.clone()));
@@ -118,15 +124,17 @@ pub(super) fn run(
             () = watchdog.watch(&hands) => "the end of the watchdog",
             () = reopen(rotated, proxy.outputs()) => "the end of signals",
             () = &mut answers => "the end of the admin listener",
-            () = reloads(proxy.control(), hang_up, watched) => "the end of all signals",
+            () = reloads(proxy.control(), &mut hang_up, watched) => "the end of all signals",
         }
     });
     tracing::info!(signal = name, "stopping: clients are asked to leave; once more stops at once");
     admin.leaving.store(true, Ordering::Relaxed);
     let succeeded = upgrades.have_succeeded();
     if !succeeded {
+        upgrades.abandon();
         systemd::tell(News::Stopping);
     }
+    let control = proxy.control().clone();
     let (done, stopped) = tokio::sync::oneshot::channel();
     std::thread::Builder::new().name("stop".into()).spawn(move || {
         proxy.stop();
@@ -137,6 +145,7 @@ pub(super) fn run(
     let ended = runtime.block_on(async {
         tokio::select! {
             _ = stopped => {
+                last_words(&admin).await;
                 tracing::info!("stopped");
                 Ok(ExitCode::SUCCESS)
             }
@@ -145,6 +154,7 @@ pub(super) fn run(
                 Ok(ExitCode::FAILURE)
             }
             () = last_answers(answers, succeeded) => Ok(ExitCode::FAILURE),
+            () = reloads_elsewhere(hang_up, control) => Ok(ExitCode::FAILURE),
         }
     });
     if let Some(path) = &pid {
@@ -178,6 +188,15 @@ async fn last_answers(answers: Pin<Box<impl Future<Output = ()>>>, succeeded: bo
     answers.await;
 }
 
+/// Until all who asked for something are answered, whoever asked for an upgrade above all:
+/// with nothing in flight the process would be gone before.
+async fn last_words(admin: &Admin) {
+    let until = tokio::time::Instant::now() + LAST_ANSWERS;
+    while admin.unanswered.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Answers the admin API's clients; never ends.
 async fn answering(sockets: Option<Sockets>, admin: Arc<Admin>) {
     match sockets {
@@ -187,7 +206,7 @@ async fn answering(sockets: Option<Sockets>, admin: Arc<Admin>) {
 }
 
 /// Reloads whenever somebody asks, or the file has changed; never ends.
-async fn reloads(control: &Control, mut hang_up: Signal, mut watched: Watched) {
+async fn reloads(control: &Control, hang_up: &mut Signal, mut watched: Watched) {
     let mut looks = tokio::time::interval(EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -205,9 +224,33 @@ async fn reloads(control: &Control, mut hang_up: Signal, mut watched: Watched) {
         systemd::tell(News::Reloading);
         let control = control.clone();
         // It may take a while, and names may have to be looked up. What came of it is told.
-        let _ = tokio::task::spawn_blocking(move || control.reload()).await;
-        systemd::tell(News::Ready);
+        let _ = tokio::task::spawn_blocking(move || match control.reload() {
+            // Here and now, as nobody may wait for this any more.
+            Err(Refused::Replaced(heir)) => pass_on(heir),
+            _ => systemd::tell(News::Ready),
+        })
+        .await;
     }
+}
+
+/// Has the process that took over read its config again. It tells what came of it.
+fn pass_on(heir: u32) {
+    tracing::info!(heir, "a reload was asked for: that is for the process that took over");
+    let process = i32::try_from(heir).ok().and_then(Pid::from_raw);
+    let sent =
+        process.map_or(Ok(()), |process| kill_process(process, rustix::process::Signal::HUP));
+    if let Err(error) = sent {
+        tracing::warn!(heir, %error, "it cannot be asked to reload");
+    }
+}
+
+/// The same for all who still ask this process, which has only its clients left; never ends.
+async fn reloads_elsewhere(mut hang_up: Signal, control: Control) {
+    while hang_up.recv().await.is_some() {
+        let control = control.clone();
+        let _ = tokio::task::spawn_blocking(move || control.heir().map(pass_on)).await;
+    }
+    std::future::pending().await
 }
 
 /// Opens the files of logs anew at each such signal, as they were moved away.

@@ -31,13 +31,20 @@ pub(super) fn upgrade(
     };
     let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let process = process.ok_or_else(|| format!("{pid} is no process id"))?;
-    let before = Outcome::read(&file).ok();
+    let (before, asked) = (Outcome::read(&file).ok(), Outcome::clock());
     kill_process(process, Signal::USR2).map_err(|error| format!("process {pid}: {error}"))?;
     let until = Instant::now() + patience;
     loop {
         let outcome = Outcome::read(&file).ok().filter(|now| Some(now) != before.as_ref());
         if let Some(outcome) = outcome.filter(|outcome| outcome.from == pid) {
             return match outcome.to {
+                _ if !outcome.answers(asked) => {
+                    let came =
+                        outcome.to.map_or(outcome.why, |to| format!("process {to} has taken over"));
+                    Err(format!(
+                        "another upgrade was under way, so this one was not begun: {came}; ask again"
+                    ))
+                }
                 Some(to) => {
                     let _ = writeln!(std::io::stdout(), "process {to} has taken over from {pid}");
                     Ok(ExitCode::SUCCESS)

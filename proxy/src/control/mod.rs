@@ -16,13 +16,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use polyport_codecs::Registry;
 
 pub use changes::Changes;
-#[cfg(test)]
 pub(crate) use reload::{with_drained, with_endpoints};
 
 use crate::config::Diagnostic;
@@ -43,6 +42,9 @@ struct Shared {
     current: Mutex<Arc<Snapshot>>,
     /// One change after the other.
     changing: Mutex<Changing>,
+    /// The process that has taken over from this one. Held by a reload and by an upgrade: one
+    /// after the other, or the new process might miss what this one has read.
+    heir: Mutex<Option<u32>>,
     commands: Vec<Arc<Commands>>,
     watch: Watch,
     overload: Arc<Overload>,
@@ -107,6 +109,8 @@ pub enum Refused {
     Log(String),
     /// There is no such cluster or endpoint.
     Unknown(String),
+    /// The process of this id has taken over: it is the one to ask.
+    Replaced(u32),
 }
 
 impl fmt::Display for Refused {
@@ -115,6 +119,9 @@ impl fmt::Display for Refused {
             Self::NoSource => f.write_str("there is no config file to read again"),
             Self::Unreadable(why) | Self::Listen(why) | Self::Log(why) | Self::Unknown(why) => {
                 f.write_str(why)
+            }
+            Self::Replaced(heir) => {
+                write!(f, "process {heir} has taken over from this one: ask it")
             }
             Self::Config(errors) => {
                 for (at, error) in errors.iter().enumerate() {
@@ -141,6 +148,7 @@ impl Control {
         Self(Arc::new(Shared {
             current: Mutex::new(snapshot),
             changing: Mutex::new(Changing { source: None, past: Vec::new() }),
+            heir: Mutex::default(),
             commands,
             watch,
             overload,
@@ -174,11 +182,15 @@ impl Control {
     }
 
     /// Reads the config file again and goes on with what it says. Takes as long as that
-    /// takes: call it where waiting is no harm.
+    /// takes, and an upgrade that is under way before it: call it where waiting is no harm.
     ///
     /// # Errors
     /// Where the config cannot be used; nothing has changed then.
     pub fn reload(&self) -> Result<Changes, Refused> {
+        let heir = lock(&self.0.heir);
+        if let Some(heir) = *heir {
+            return Err(Refused::Replaced(heir));
+        }
         let mut changing = lock(&self.0.changing);
         let done = self.read(&mut changing);
         let Figures { done: good, refused, last, failing } = &self.0.figures;
@@ -203,6 +215,12 @@ impl Control {
             }
         }
         done
+    }
+
+    /// For an upgrade: waits for a reload that runs, and has others wait while this is held.
+    /// What is put there is the process that takes over; no reload is done here from then on.
+    pub(crate) fn heir(&self) -> MutexGuard<'_, Option<u32>> {
+        lock(&self.0.heir)
     }
 
     /// Gives a cluster these endpoints, in place of those that it has. What is under way

@@ -118,14 +118,19 @@ impl Engine {
         avoid: &[usize],
     ) -> Result<usize, Fault> {
         let (config, view) = view;
+        let set = self.snapshot.sets.get(target.set).ok_or(Fault::NoHealthyEndpoint)?;
+        if set.endpoints.len() == 1 && set.fallback.is_none() {
+            // No key makes a difference.
+            return self.choose_of(target.set, None, avoid).ok_or(Fault::NoHealthyEndpoint);
+        }
         let cluster = config.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
         let enabled = protocol.and_then(|at| config.protocols.get(at));
         let natural = enabled.and_then(|enabled| enabled.affinity);
         let hash = cluster.balance.value(natural, view).map(hash_key);
-        let snapshot = self.snapshot.clone();
-        let set = snapshot.sets.get(target.set).ok_or(Fault::NoHealthyEndpoint)?;
+        let set = self.snapshot.sets.get(target.set).ok_or(Fault::NoHealthyEndpoint)?;
         if let Some(fallback) = set.fallback {
             self.look_at(target.set);
+            let set = self.snapshot.sets.get(target.set).ok_or(Fault::NoHealthyEndpoint)?;
             let chooser = self.choosers.get(target.set).ok_or(Fault::NoHealthyEndpoint)?;
             let mut members = chooser.members.iter().zip(&set.endpoints);
             let left = |(member, at): (&Member, &usize)| {
@@ -170,9 +175,8 @@ impl Engine {
 
     /// The endpoint of a set for a message whose key has this hash, if it has one.
     fn choose_of(&mut self, set_at: usize, hash: Option<u64>, avoid: &[usize]) -> Option<usize> {
-        let snapshot = self.snapshot.clone();
-        let set = snapshot.sets.get(set_at)?;
-        let cluster = snapshot.clusters.get(set.cluster)?;
+        let set = self.snapshot.sets.get(set_at)?;
+        let cluster = self.snapshot.clusters.get(set.cluster)?;
         if let ([only], None) = (&set.endpoints[..], set.fallback) {
             // Alone, it is tried again at once: there is nothing better to do, unless a
             // check has told. Panic saves the few from being crushed, and here are none.
@@ -181,6 +185,8 @@ impl Engine {
             return (usable || !told).then_some(*only);
         }
         self.look_at(set_at)?;
+        let set = self.snapshot.sets.get(set_at)?;
+        let cluster = self.snapshot.clusters.get(set.cluster)?;
         let states = self.endpoints.get(set.cluster)?;
         let chooser = self.choosers.get_mut(set_at)?;
         let skip = |at: usize| {

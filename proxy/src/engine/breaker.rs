@@ -115,11 +115,15 @@ impl Engine {
     }
 
     /// How many requests wait for connections that are being set up for others has changed.
+    #[inline]
     pub(super) fn shift_pending(&mut self, cluster: usize, before: usize, after: usize) {
-        let Some(waits) = self.waits.get_mut(cluster) else { return };
-        if before == after {
-            return;
+        if before != after {
+            self.pending_became(cluster, before, after);
         }
+    }
+
+    fn pending_became(&mut self, cluster: usize, before: usize, after: usize) {
+        let Some(waits) = self.waits.get_mut(cluster) else { return };
         waits.connecting = (waits.connecting + after).saturating_sub(before);
         if let Some(breaker) = breaker_of(&self.snapshot, cluster) {
             breaker.pending.add(after);
@@ -130,14 +134,18 @@ impl Engine {
     /// Whether an endpoint may have one more request, by this worker's bound and by all
     /// workers' together. A look only: [`Engine::count_in`] counts.
     pub(super) fn may_ask(&mut self, cluster_at: usize, endpoint: usize) -> Result<(), Fault> {
-        let snapshot = self.snapshot.clone();
-        let Some(cluster) = snapshot.clusters.get(cluster_at) else { return Ok(()) };
-        let state = self.endpoints.get(cluster_at).and_then(|states| states.get(endpoint));
-        let many = state.is_some_and(|state| state.in_flight >= cluster.max_requests);
-        if many || cluster.breaker.as_ref().is_some_and(|breaker| !breaker.may_ask(endpoint)) {
+        if self.asks_too_much(cluster_at, endpoint) {
             return Err(self.full(cluster_at, "requests"));
         }
         Ok(())
+    }
+
+    #[inline]
+    fn asks_too_much(&self, cluster_at: usize, endpoint: usize) -> bool {
+        let Some(cluster) = self.snapshot.clusters.get(cluster_at) else { return false };
+        let state = self.endpoints.get(cluster_at).and_then(|states| states.get(endpoint));
+        let many = state.is_some_and(|state| state.in_flight >= cluster.max_requests);
+        many || cluster.breaker.as_ref().is_some_and(|breaker| !breaker.may_ask(endpoint))
     }
 
     /// Counts a request that is about to go to this connection; the caller counts it on the
@@ -147,8 +155,7 @@ impl Engine {
         let Some(upstream) = self.ups.get(up) else { return Ok(()) };
         let (cluster, endpoint) = (upstream.cluster, upstream.endpoint);
         let waits = matches!(upstream.phase, UpPhase::Connecting(_)) && upstream.in_flight > 0;
-        let snapshot = self.snapshot.clone();
-        if let Some(breaker) = breaker_of(&snapshot, cluster) {
+        if let Some(breaker) = breaker_of(&self.snapshot, cluster) {
             if held {
                 breaker.add_requests(endpoint, 1);
             } else if !breaker.take_request(endpoint) {

@@ -35,8 +35,16 @@ impl Spares {
     }
 
     /// Takes a vector back.
-    pub fn give(&mut self, mut vector: Vec<u8>) {
-        if (1..=SPARE_CAPACITY).contains(&vector.capacity()) && self.vectors.len() < SPARES {
+    #[inline]
+    pub fn give(&mut self, vector: Vec<u8>) {
+        // Most of what a request might own it does not.
+        if vector.capacity() > 0 {
+            self.keep(vector);
+        }
+    }
+
+    fn keep(&mut self, mut vector: Vec<u8>) {
+        if vector.capacity() <= SPARE_CAPACITY && self.vectors.len() < SPARES {
             vector.clear();
             self.vectors.push(vector);
         }

@@ -1,6 +1,5 @@
 //! Where a message goes: what its route says, the cluster, the endpoint, the connection.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use polyport_codecs::{Exchange, Fault, Head, Kind, Lease, View};
@@ -14,7 +13,7 @@ use super::report::{Ending, Joined, Own, Track};
 use super::state::{DownId, DownState, UpId, UpMode};
 use super::{Engine, Tapped};
 use crate::edit::{Reply, render};
-use crate::snapshot::{Action as RouteAction, Forward};
+use crate::snapshot::{Action as RouteAction, Forward, Snapshot};
 
 /// Where a message goes.
 pub(super) struct Chosen {
@@ -65,19 +64,28 @@ impl From<Fault> for Nowhere {
     }
 }
 
+/// A message that is to be sent on.
+struct Asked<'a> {
+    id: DownId,
+    head: &'a Head,
+    lease: Lease,
+    protocol: usize,
+    /// With its position.
+    route: (usize, &'a Route<RouteAction>),
+}
+
 impl Engine {
-    /// Route, endpoint and connection of a message.
+    /// Route, endpoint and connection of a message that came under this config.
     pub(super) fn choose(
         &mut self,
+        snapshot: &Snapshot,
         id: DownId,
         head: &Head,
         buf: &[u8],
         lease: Lease,
         protocol: usize,
     ) -> Result<Chosen, Nowhere> {
-        let snapshot = self.config_of_down(id);
         let Some(down) = self.downs.get_mut(id) else { return Err(Fault::ShuttingDown.into()) };
-        let profile = down.profile;
         let Some(metadata) = down.metadata.take() else {
             return Err(Fault::ShuttingDown.into());
         };
@@ -85,23 +93,21 @@ impl Engine {
         let found = snapshot.routes.choose(&view);
         let number = found.and_then(|(at, _)| snapshot.route_id(at));
         down.track.route = number.unwrap_or(usize::MAX);
-        let mut tapped = Tapped {
-            protocol: snapshot.protocols.get(protocol).map_or("tcp", |e| e.protocol.name()),
-            dialect: snapshot
-                .protocols
-                .get(protocol)
-                .map_or("tcp", |e| e.protocol.dialect(head.dialect)),
-            kind: head.kind,
-            route: found.map(|(_, route)| route.name.as_str()),
-            cluster: None,
-            endpoint: None,
-            fault: None,
-            view,
-            snapshot: &snapshot,
-        };
+        let mut place = None;
         let chosen = match found {
             None => Err(self.unrouted(id, &view).into()),
             Some((at, route)) => match &route.then {
+                RouteAction::Forward(forward) => {
+                    let asked = Asked { id, head, lease, protocol, route: (at, route) };
+                    self.aim(snapshot, &asked, forward, &view, &mut place).map(
+                        |(up, lease, arm, pace)| {
+                            let edits = self.rendered(forward, &view);
+                            let timeout = forward.timeout;
+                            let told = self.remember(snapshot, &view);
+                            Chosen { up, lease, route: at, arm, timeout, edits, told, pace }
+                        },
+                    )
+                }
                 RouteAction::Deny => {
                     self.denied(id, found, Denied::Rule, &view);
                     Err(Fault::Denied.into())
@@ -119,74 +125,117 @@ impl Engine {
                     }
                     Err(Nowhere::Answer(reply.clone(), values))
                 }
-                RouteAction::Forward(forward) => self
-                    .pass_guard(id, (at, route), forward, &view)
-                    .map_err(Nowhere::from)
-                    .map(Some)
-                    .or_else(|nowhere| match nowhere {
-                        Nowhere::Wait if self.may_postpone(id, head, lease, protocol) => Ok(None),
-                        nowhere => Err(nowhere),
-                    })
-                    .and_then(|pace| {
-                        let Some(pace) = pace else {
-                            let arm = self.arm_of(forward, &view);
-                            let target = forward.targets.get(arm).map(|target| target.cluster);
-                            let cluster = target.and_then(|at| snapshot.clusters.get(at));
-                            if cluster.is_some_and(|c| c.ordered || c.proxy_protocol.is_some()) {
-                                // It will need a connection of its own, for which it may
-                                // have to queue with the others.
-                                return Err(Nowhere::Wait);
-                            }
-                            return Ok((UpId::nobody(), lease, arm, 0));
-                        };
-                        let lease = match lease {
-                            // A pace is one exchange's, so its connection is too.
-                            Lease::Shared if pace > 0 => Lease::Once,
-                            lease => lease,
-                        };
-                        let wanted =
-                            Wanted { protocol: Some(protocol), profile, lease, ends: None };
-                        let (up, lease, arm) =
-                            self.connection_for(id, forward, &view, wanted, &mut tapped)?;
-                        Ok((up, lease, arm, pace))
-                    })
-                    .map(|(up, lease, arm, pace)| {
-                        let mut edits = (Vec::new(), Vec::new());
-                        if let Some(asked) = &forward.edits {
-                            if !asked.request.is_empty() {
-                                edits.0 = self.spares.take();
-                                render(&asked.request, &view, &mut edits.0);
-                            }
-                            if !asked.response.is_empty() {
-                                edits.1 = self.spares.take();
-                                render(&asked.response, &view, &mut edits.1);
-                            }
-                        }
-                        let timeout = forward.timeout;
-                        let told = self.remember(&snapshot, &view);
-                        Chosen { up, lease, route: at, arm, timeout, edits, told, pace }
-                    }),
             },
         };
-        if self.logger.is_some() && !matches!(chosen, Err(Nowhere::Wait | Nowhere::Queue(_))) {
-            self.log_choice(id, false, tapped.route, &view);
-        }
-        if let Some(tap) = &self.tap
-            && !matches!(chosen, Err(Nowhere::Wait | Nowhere::Queue(_)))
-        {
-            tapped.fault = match &chosen {
+        let waits = matches!(chosen, Err(Nowhere::Wait | Nowhere::Queue(_)));
+        if !waits && (self.logger.is_some() || self.tap.is_some()) {
+            let route = found.map(|(_, route)| route.name.as_str());
+            if self.logger.is_some() {
+                self.log_choice(id, false, route, &view);
+            }
+            let fault = match &chosen {
                 Err(Nowhere::Fault(fault)) => Some(*fault),
                 _ => None,
             };
-            tap(&tapped);
+            self.show(
+                Some((protocol, head.dialect)),
+                head.kind,
+                route,
+                place,
+                fault,
+                (snapshot, &view),
+            );
         }
         if let Some(down) = self.downs.get_mut(id) {
             down.metadata = Some(metadata);
-            if !matches!(chosen, Ok(_) | Err(Nowhere::Wait | Nowhere::Queue(_))) {
+            if chosen.is_err() && !waits {
                 down.fate = None;
             }
         }
         chosen
+    }
+
+    /// The connection of a message that its route sends on, what it asks of that, which of the
+    /// route's targets it takes, and its pace. Nobody's connection: it waits for a time of its own.
+    fn aim(
+        &mut self,
+        snapshot: &Snapshot,
+        asked: &Asked<'_>,
+        forward: &Forward,
+        view: &View<'_>,
+        place: &mut Option<(usize, usize)>,
+    ) -> Result<(UpId, Lease, usize, u64), Nowhere> {
+        let Asked { id, head, lease, protocol, route } = *asked;
+        let pace = match self.pass_guard(id, route, forward, view) {
+            Ok(pace) => pace,
+            Err(Stop::Wait) if self.may_postpone(id, head, lease, protocol) => {
+                let arm = self.arm_of(forward, view);
+                let target = forward.targets.get(arm).map(|target| target.cluster);
+                let cluster = target.and_then(|at| snapshot.clusters.get(at));
+                if cluster.is_some_and(|c| c.ordered || c.proxy_protocol.is_some()) {
+                    // It will need a connection of its own, for which it may
+                    // have to queue with the others.
+                    return Err(Nowhere::Wait);
+                }
+                return Ok((UpId::nobody(), lease, arm, 0));
+            }
+            Err(stop) => return Err(stop.into()),
+        };
+        let lease = match lease {
+            // A pace is one exchange's, so its connection is too.
+            Lease::Shared if pace > 0 => Lease::Once,
+            lease => lease,
+        };
+        let profile = self.downs.get(id).map_or(0, |down| down.profile);
+        let wanted = Wanted { protocol: Some(protocol), profile, lease, ends: None };
+        let (up, lease, arm) = self.connection_for(snapshot, id, forward, view, wanted, place)?;
+        Ok((up, lease, arm, pace))
+    }
+
+    /// The values that a route's changes have, to the request and to its reply.
+    #[inline]
+    fn rendered(&mut self, forward: &Forward, view: &View<'_>) -> (Vec<u8>, Vec<u8>) {
+        let mut edits = (Vec::new(), Vec::new());
+        if let Some(asked) = &forward.edits {
+            if !asked.request.is_empty() {
+                edits.0 = self.spares.take();
+                render(&asked.request, view, &mut edits.0);
+            }
+            if !asked.response.is_empty() {
+                edits.1 = self.spares.take();
+                render(&asked.response, view, &mut edits.1);
+            }
+        }
+        edits
+    }
+
+    /// Shows a message that was routed to the tap, if there is one. `protocol`: with the dialect.
+    fn show(
+        &self,
+        protocol: Option<(usize, u8)>,
+        kind: Kind,
+        route: Option<&str>,
+        place: Option<(usize, usize)>,
+        fault: Option<Fault>,
+        (snapshot, view): (&Snapshot, &View<'_>),
+    ) {
+        let Some(tap) = &self.tap else { return };
+        let spoken =
+            protocol.and_then(|(at, dialect)| Some((snapshot.protocols.get(at)?, dialect)));
+        let endpoint = place.and_then(|(cluster, endpoint)| {
+            self.snapshot.clusters.get(cluster)?.endpoints.get(endpoint)
+        });
+        tap(&Tapped {
+            protocol: spoken.map_or("tcp", |(enabled, _)| enabled.protocol.name()),
+            dialect: spoken.map_or("tcp", |(enabled, dialect)| enabled.protocol.dialect(dialect)),
+            kind,
+            route,
+            cluster: place.map(|(cluster, _)| cluster),
+            endpoint: endpoint.map(|endpoint| endpoint.address),
+            fault,
+            view: *view,
+            snapshot,
+        });
     }
 
     /// What stands before a route's clusters; the pace that its messages then have.
@@ -210,15 +259,15 @@ impl Engine {
 
     fn connection_for(
         &mut self,
+        config: &Snapshot,
         id: DownId,
         forward: &Forward,
         view: &View<'_>,
         wanted: Wanted,
-        tapped: &mut Tapped<'_>,
+        place: &mut Option<(usize, usize)>,
     ) -> Result<(UpId, Lease, usize), Nowhere> {
         // What was decided before a wait is not decided again.
         let waited = self.waited_for(id).transpose()?;
-        let snapshot = self.snapshot.clone();
         let arm = match waited {
             Some((arm, _)) => arm,
             None => self.arm_of(forward, view),
@@ -226,24 +275,14 @@ impl Engine {
         let target = forward.targets.get(arm).ok_or(Fault::NoHealthyEndpoint)?;
         let endpoint = match waited {
             Some((_, endpoint)) => endpoint,
-            None => {
-                let config = self.config_of_down(id);
-                self.choose_endpoint(target, (&config, view), wanted.protocol, &[])?
-            }
+            None => self.choose_endpoint(target, (config, view), wanted.protocol, &[])?,
         };
-        if let Some(cluster) = snapshot.clusters.get(target.cluster) {
-            let address: Option<SocketAddr> =
-                cluster.endpoints.get(endpoint).map(|endpoint| endpoint.address);
-            tapped.endpoint = address;
-            tapped.cluster = Some(target.cluster);
-        }
-        if let Some(down) = self.downs.get_mut(id) {
-            down.track.at = Some((target.cluster, endpoint));
-        }
-        let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
+        let Some(down) = self.downs.get_mut(id) else { return Err(Fault::ShuttingDown.into()) };
+        down.track.at = Some((target.cluster, endpoint));
+        let cluster = self.snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
+        *place = Some((target.cluster, endpoint));
         let told = cluster.proxy_protocol.is_some();
-        let ends =
-            self.downs.get(id).filter(|_| told).map(|down| (down.peer.source, down.peer.local));
+        let ends = told.then_some((down.peer.source, down.peer.local));
         let lease = match wanted.lease {
             // Its servers do not say which request a reply answers; or they take
             // a connection to be one client's.
@@ -251,8 +290,8 @@ impl Engine {
             lease => lease,
         };
         if lease != Lease::Shared
+            && !down.lanes.is_empty()
             && matches!(self.exchange_of(wanted.protocol), Some(Exchange::Ordered { .. }))
-            && self.downs.get(id).is_some_and(|down| !down.lanes.is_empty())
         {
             // On a connection of its own it could overtake those before it.
             return Err(Nowhere::Wait);
@@ -267,7 +306,9 @@ impl Engine {
         };
         let fault = match got {
             Ok(up) => {
-                self.served(id, lease);
+                if waited.is_some() {
+                    self.served(id, lease);
+                }
                 return Ok((up, lease, arm));
             }
             Err(NoConnection::Full) if lease != Lease::Session => {
@@ -302,25 +343,16 @@ impl Engine {
         metadata.clear();
         let view = metadata.view(b"");
         let found = snapshot.routes.choose(&view);
-        let mut tapped = Tapped {
-            protocol: "tcp",
-            dialect: "tcp",
-            kind: Kind::Oneway,
-            route: found.map(|(_, route)| route.name.as_str()),
-            cluster: None,
-            endpoint: None,
-            fault: None,
-            view,
-            snapshot: &snapshot,
-        };
+        let name = found.map(|(_, route)| route.name.as_str());
+        let mut place = None;
         let wanted = Wanted { protocol: None, profile: 0, lease: Lease::Session, ends: None };
         let joined = match found.map(|(at, route)| (at, route, &route.then)) {
             Some((at, route, RouteAction::Forward(forward))) => self
                 .pass_guard(id, (at, route), forward, &view)
                 .map_err(Nowhere::from)
                 .and_then(|pace| {
-                    let (up, ..) = self.connection_for(id, forward, &view, wanted, &mut tapped)?;
-                    Ok((up, pace))
+                    let to = self.connection_for(&snapshot, id, forward, &view, wanted, &mut place);
+                    Ok((to?.0, pace))
                 }),
             Some((_, _, RouteAction::Deny)) => {
                 self.denied(id, found, Denied::Rule, &view);
@@ -337,15 +369,13 @@ impl Engine {
             return false;
         }
         if self.logger.is_some() {
-            self.log_choice(id, false, tapped.route, &view);
+            self.log_choice(id, false, name, &view);
         }
-        if let Some(tap) = &self.tap {
-            tapped.fault = match &joined {
-                Err(Nowhere::Fault(fault)) => Some(*fault),
-                _ => None,
-            };
-            tap(&tapped);
-        }
+        let fault = match &joined {
+            Err(Nowhere::Fault(fault)) => Some(*fault),
+            _ => None,
+        };
+        self.show(None, Kind::Oneway, name, place, fault, (&snapshot, &view));
         match joined {
             Ok((up, pace)) => {
                 if let Some(upstream) = self.ups.get_mut(up) {

@@ -130,7 +130,7 @@ impl Engine {
             let (route, arm, timeout, pace) = (usize::MAX, 0, None, 0);
             Chosen { up, lease, route, arm, timeout, edits, told: Vec::new(), pace }
         } else {
-            match self.choose(id, head, buf, lease, protocol) {
+            match self.choose(&snapshot, id, head, buf, lease, protocol) {
                 Ok(chosen) => chosen,
                 Err(Nowhere::Wait) => return Passed::Parked,
                 Err(Nowhere::Queue(timeout)) => {
@@ -181,7 +181,7 @@ impl Engine {
             self.turn_away(id, protocol, head, message, fault);
             return NOWHERE;
         }
-        let times = patience::times_of(&snapshot, route);
+        let way = snapshot.forward(route);
         self.counters.requests += 1;
         let line = self.take_line(true);
         if pace > 0 {
@@ -194,7 +194,8 @@ impl Engine {
         let oneway = head.kind == Kind::Oneway;
         let request = timeout.unwrap_or(snapshot.timeouts.request).as_millis() as u64;
         let request = request.saturating_sub(down.waited).max(1);
-        let stream = times.stream.unwrap_or(snapshot.timeouts.stream).as_millis() as u64;
+        let stream = way.and_then(|way| way.times.stream).unwrap_or(snapshot.timeouts.stream);
+        let stream = stream.as_millis() as u64;
         let limit = patience::limit(down, head);
         // The time of a request runs from when all of it is there; until then
         // its body has to move.
@@ -204,13 +205,8 @@ impl Engine {
         };
         let deadline = if may_wait { u64::MAX } else { self.now.saturating_add(first).min(limit) };
         let reused = upstream.used;
-        let mut note = Vec::new();
-        if head.note.1 > 0 {
-            note = self.spares.take();
-            note.extend_from_slice(head.noted(message));
-        }
         let plain_body = enabled.protocol.needs_plain_body(head.reply_to);
-        let flight = self.flights.insert(Flight {
+        let flight = Flight {
             up,
             lane: down.lanes_gone + down.lanes.len() as u64,
             started: self.now,
@@ -223,7 +219,6 @@ impl Engine {
             lease,
             pace,
             edits: edits.1,
-            note,
             generation: down.generation,
             route,
             arm,
@@ -236,7 +231,8 @@ impl Engine {
             told,
             line,
             ..Flight::begun(head, id, protocol, plain_body)
-        });
+        };
+        let flight = self.flights.insert(flight, head.noted(message));
         self.earliest_flight = self.earliest_flight.min(deadline);
         down.in_flight += 1;
         if upstream.in_flight == 0 {
@@ -258,10 +254,8 @@ impl Engine {
         };
         let out = upstream.out.tail(&mut self.spares);
         let start = out.len();
-        let forward = snapshot.forward(route);
-        let keeps =
-            forward.is_some_and(|forward| forward.retry.is_some() || forward.mirror.is_some());
-        let asked = forward.and_then(|forward| forward.edits.as_ref());
+        let keeps = way.is_some_and(|way| way.retry.is_some() || way.mirror.is_some());
+        let asked = way.and_then(|way| way.edits.as_ref());
         let asked = asked.map_or(&[][..], |edits| &edits.request);
         let changed = if asked.is_empty() {
             enabled.protocol.relay(head, message, &hop, out);
@@ -355,7 +349,7 @@ impl Engine {
                 self.report_opening(id, Ending::Opened);
                 self.sew(id, protocol, head.reply_to);
             }
-            self.begin_session(id, times);
+            self.begin_session(id, patience::times_of(&snapshot, route));
             // It cannot go to another process any more, if it was to.
             self.begin_to_leave(id);
             self.tell(id);

@@ -12,7 +12,7 @@ use super::state::{ConnId, DownId, DownState, Downstream, Flight, FlightId, Lane
 
 impl Engine {
     /// Takes a request out of all books; the caller sees to its answer.
-    pub(super) fn forget_flight(&mut self, id: FlightId) -> Option<Flight> {
+    pub(super) fn forget_flight(&mut self, id: FlightId) -> Option<Box<Flight>> {
         let mut flight = self.flights.remove(id)?;
         self.mirroring -= usize::from(flight.mirror);
         if let Some(kept) = flight.kept.take() {
@@ -82,10 +82,9 @@ impl Engine {
         self.settle_profile(&flight);
         // A reply that came before the request was all there leaves the rest of it unread.
         let (down, lane, last) = (flight.down, flight.lane, flight.last || !flight.sent);
-        self.spares.give(flight.copy);
-        self.spares.give(flight.note);
-        self.spares.give(flight.edits);
-        if !flight.oneway {
+        let oneway = flight.oneway;
+        self.empty(flight);
+        if !oneway {
             self.end_lane(down, Some(lane), id, last);
         } else {
             self.wake_down(down);
@@ -136,16 +135,22 @@ impl Engine {
             }
             down.releasing &= flight.lease != Lease::Release;
         }
-        self.spares.give(flight.copy);
-        self.spares.give(flight.note);
-        self.spares.give(flight.edits);
+        let up = flight.up;
+        self.empty(flight);
         // An upstream connection that was this request's alone has a reply of
         // unknown length to come, if any: it is of no further use.
-        if up_alone && self.ups.get(flight.up).is_some() {
-            self.close_up(flight.up, Fault::UpstreamReset);
+        if up_alone && self.ups.get(up).is_some() {
+            self.close_up(up, Fault::UpstreamReset);
         } else {
-            self.close_up_if_drained(flight.up);
+            self.close_up_if_drained(up);
         }
+    }
+
+    /// Keeps for reuse the memory of a request that has ended.
+    pub(super) fn empty(&mut self, mut flight: Box<Flight>) {
+        self.spares.give(std::mem::take(&mut flight.copy));
+        self.spares.give(std::mem::take(&mut flight.edits));
+        self.flights.recycle(flight);
     }
 
     /// The exchange is over: what becomes of its upstream connection.
@@ -154,7 +159,9 @@ impl Engine {
         match flight.lease {
             Lease::Shared => {
                 upstream.used = true;
-                self.close_up_if_drained(flight.up);
+                if upstream.draining {
+                    self.close_up_if_drained(flight.up);
+                }
             }
             Lease::Hold => {}
             Lease::Release | Lease::Once | Lease::Profile => {
@@ -287,7 +294,7 @@ impl Engine {
         let Some(down) = self.downs.get_mut(id) else { return };
         let flights: Vec<FlightId> = down.lanes.drain(..).filter_map(|lane| lane.flight).collect();
         // All of them first: what ends with a connection would be answered.
-        let flights: Vec<Flight> =
+        let flights: Vec<Box<Flight>> =
             flights.into_iter().filter_map(|flight| self.forget_flight(flight)).collect();
         for mut flight in flights {
             self.counters.abandoned += 1;
@@ -306,7 +313,9 @@ impl Engine {
             down.resuming = true;
             self.resume.push(id);
         }
-        self.close_if_done(id);
+        if matches!(down.state, DownState::Closing { .. }) {
+            self.close_if_done(id);
+        }
     }
 
     /// The requests of a downstream that has left. Those on shared connections

@@ -7,6 +7,7 @@ use polyport_codecs::{Exchange, Fault, Head, Hop, Kind, Lease, Metadata, Side, S
 
 use super::Engine;
 use super::patience;
+use super::peer::facts_of;
 use super::pending::LOOK;
 use super::pool::{NoConnection, Wanted};
 use super::report::{Ending, Own};
@@ -181,15 +182,15 @@ impl Engine {
             return found;
         }
         // Its keys are needed again, and rarely: it is read again.
-        let mut metadata = Metadata::new(&snapshot.interest);
         let enabled = snapshot.protocols.get(protocol).ok_or(Fault::ShuttingDown)?;
-        let mut decoder = enabled.codec.decoder(Side::Request);
-        if let Some(down) = self.downs.get(flight.down) {
-            down.peer.keep(&snapshot.facts, &mut metadata);
-            if down.stream {
-                decoder = enabled.codec.stream_decoder();
-            }
+        let (mut metadata, stream) = match self.downs.get(flight.down) {
+            Some(down) => (facts_of(&snapshot, down.listener, &down.peer), down.stream),
+            None => (Metadata::new(&snapshot.interest), false),
+        };
+        if let Some(slot) = snapshot.facts.protocol {
+            metadata.keep(slot, enabled.protocol.name().as_bytes());
         }
+        let mut decoder = enabled.request_decoder(stream);
         if !matches!(decoder.decode(&kept.bytes, &mut metadata), Ok(Step::Head(_))) {
             metadata.clear();
         }
@@ -303,10 +304,10 @@ impl Engine {
             mirror: true,
             line: None,
             pace: 0,
-            ..*flight
+            ..**flight
         };
         self.earliest_flight = self.earliest_flight.min(deadline);
-        let copy = self.flights.insert(copy);
+        let copy = self.flights.insert(copy, b"");
         self.mirroring += 1;
         self.counters.mirrored += 1;
         if let Some(to) = config.forward(route).and_then(|forward| forward.mirror.as_ref()) {

@@ -26,6 +26,7 @@ mod dispatch;
 mod downstream;
 mod fault;
 mod finish;
+mod flights;
 mod flow;
 mod guard;
 mod launch;
@@ -41,6 +42,7 @@ mod patience;
 mod peer;
 mod pending;
 mod pool;
+mod pools;
 mod postpone;
 mod reload;
 pub mod report;
@@ -74,13 +76,14 @@ pub use peer::{Handed, Peer, TlsFacts, Way};
 use balance::Chooser;
 use buffer::Spares;
 use fault::Sleeper;
+use flights::Flights;
 use guard::Auditor;
 use launch::Kept;
 use log::Logger;
 use pending::Waits;
 use pool::{EndpointState, ProfileState};
 use slab::Slab;
-use state::{ConnId, DownId, Downstream, Flight, FlightId, UpId, Upstream};
+use state::{ConnId, DownId, Downstream, FlightId, UpId, Upstream};
 
 /// What a write came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +157,7 @@ pub struct Engine {
     rng: SmallRng,
     downs: Slab<Box<Downstream>>,
     ups: Slab<Box<Upstream>>,
-    flights: Slab<Flight>,
+    flights: Flights,
     /// By cluster, then endpoint.
     endpoints: Vec<Vec<EndpointState>>,
     /// Of each set of endpoints, who may be chosen.
@@ -226,7 +229,7 @@ impl Engine {
             rng: SmallRng::seed_from_u64(seed),
             downs: Slab::default(),
             ups: Slab::default(),
-            flights: Slab::default(),
+            flights: Flights::default(),
             endpoints,
             choosers: snapshot.sets.iter().map(|_| Chooser::default()).collect(),
             changes: 0,

@@ -130,6 +130,7 @@ impl Engine {
     pub fn trim(&mut self) {
         self.spares.clear();
         self.kept = Vec::new();
+        self.flights.trim();
     }
 
     /// Bytes of memory that buffers have, of connections, of requests and spare ones. Looks

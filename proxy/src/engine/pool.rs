@@ -1,12 +1,13 @@
 //! Which connection carries a request: the endpoint, then one of its connections.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use polyport_codecs::{Exchange, Fault, Lease, Side};
 use polyport_router::balance::Pace;
 
 use super::observe::Seen;
+use super::pools::Pools;
 use super::state::{ConnId, DownId, UpId, UpMode, UpPhase, UpState, Upstream};
 use super::{Action, Engine};
 use crate::snapshot::{Balance, Target};
@@ -31,12 +32,12 @@ pub(super) struct Wanted {
 type Ends = Option<(SocketAddr, SocketAddr)>;
 
 /// What connections of one pool have in common: protocol, profile, client.
-type PoolKey = (Option<usize>, usize, Ends);
+pub(super) type PoolKey = (Option<usize>, usize, Ends);
 
 /// What a worker knows of an endpoint.
 #[derive(Default)]
 pub(super) struct EndpointState {
-    pub(super) pools: HashMap<PoolKey, Pool>,
+    pub(super) pools: Pools,
     /// Connections of any sort.
     pub connections: usize,
     /// Requests in flight, for the balance.
@@ -140,18 +141,18 @@ impl Engine {
         endpoint: usize,
         wanted: Wanted,
     ) -> Result<UpId, NoConnection> {
-        let snapshot = self.snapshot.clone();
-        let cluster = snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
+        self.may_ask(target.cluster, endpoint)?;
+        let cluster = self.snapshot.clusters.get(target.cluster).ok_or(Fault::NoHealthyEndpoint)?;
         let any_endpoint = target.set == cluster.set
             && !matches!(cluster.balance, Balance::Hash(_))
             && wanted.lease != Lease::Session;
-        self.may_ask(target.cluster, endpoint)?;
         let state = self
             .endpoints
             .get_mut(target.cluster)
             .and_then(|states| states.get_mut(endpoint))
             .ok_or(Fault::NoHealthyEndpoint)?;
-        let pool = state.pools.entry((wanted.protocol, wanted.profile, wanted.ends)).or_default();
+        let key = (wanted.protocol, wanted.profile, wanted.ends);
+        let pool = state.pools.of(key).ok_or(Fault::NoHealthyEndpoint)?;
         if wanted.lease == Lease::Shared {
             // The same downstream keeps to the same connection, so that its
             // requests stay in order.
@@ -260,9 +261,9 @@ impl Engine {
         let up = self.ups.insert(Box::new(upstream));
         if let Some(state) = self.endpoints.get_mut(cluster_at).and_then(|s| s.get_mut(endpoint))
             && shared
+            && let Some(pool) = state.pools.of((wanted.protocol, wanted.profile, wanted.ends))
         {
-            let key = (wanted.protocol, wanted.profile, wanted.ends);
-            state.pools.entry(key).or_default().seat(seat, up);
+            pool.seat(seat, up);
         }
         self.actions.push(Action::Connect(up, address));
         self.look_by(until);
@@ -289,8 +290,10 @@ impl Engine {
         let key = upstream.pool();
         let idle_timeout =
             self.snapshot.clusters.get(cluster).map_or(0, |c| c.idle_timeout.as_millis() as u64);
-        if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(endpoint)) {
-            state.pools.entry(key).or_default().idle.push(up);
+        if let Some(state) = self.endpoints.get_mut(cluster).and_then(|s| s.get_mut(endpoint))
+            && let Some(pool) = state.pools.of(key)
+        {
+            pool.idle.push(up);
         }
         self.freed(cluster, endpoint);
         self.look_by(self.now + idle_timeout);
@@ -379,11 +382,10 @@ impl Engine {
         self.move_counts(cluster_at, endpoint, other, in_flight);
         if let Some(state) = self.endpoints.get_mut(cluster_at).and_then(|s| s.get_mut(other))
             && shared
+            && let Some(pool) = state.pools.of(key)
+            && pool.shared.get(seat).copied().flatten().is_none()
         {
-            let pool = state.pools.entry(key).or_default();
-            if pool.shared.get(seat).copied().flatten().is_none() {
-                pool.seat(seat, up);
-            }
+            pool.seat(seat, up);
         }
         if let Some(endpoint) = cluster.endpoints.get(other) {
             self.counters.connects += 1;

@@ -57,11 +57,6 @@ impl Engine {
         let request = timeout.unwrap_or(snapshot.timeouts.request).as_millis() as u64
             + until.saturating_sub(self.now);
         let deadline = self.now.saturating_add(request).min(limit);
-        let mut note = Vec::new();
-        if head.note.1 > 0 {
-            note = self.spares.take();
-            note.extend_from_slice(head.noted(message));
-        }
         self.counters.requests += 1;
         down.in_flight += 1;
         if head.kind == Kind::Request {
@@ -70,7 +65,7 @@ impl Engine {
         down.alone = false;
         let (listener, track) = (down.listener, down.track);
         let plain_body = enabled.protocol.needs_plain_body(head.reply_to);
-        let flight = self.flights.insert(Flight {
+        let flight = Flight {
             lane: down.lanes_gone + down.lanes.len() as u64,
             started: self.now,
             began: self.micros,
@@ -81,7 +76,6 @@ impl Engine {
             limit,
             lease,
             edits: edits.1,
-            note,
             generation: down.generation,
             route,
             arm,
@@ -90,7 +84,8 @@ impl Engine {
             told,
             line,
             ..Flight::begun(head, id, protocol, plain_body)
-        });
+        };
+        let flight = self.flights.insert(flight, head.noted(message));
         self.earliest_flight = self.earliest_flight.min(deadline);
         self.keep_waiting(flight, head, message, edits.0, until);
         Passed::On { to: None, flight: Some(flight) }

@@ -25,7 +25,7 @@ pub type DownId = Key<Box<Downstream>>;
 /// Names an upstream connection.
 pub type UpId = Key<Box<Upstream>>;
 /// Names a request in flight.
-pub type FlightId = Key<Flight>;
+pub type FlightId = Key<Box<Flight>>;
 
 /// Either sort of connection, as the shell around the engine knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,6 +4,7 @@
 
 #![allow(missing_docs, clippy::indexing_slicing)]
 
+mod again;
 mod balance;
 mod between;
 mod guard;

@@ -375,9 +375,7 @@ impl Engine {
         }
         self.sew(flight.down, flight.protocol, flight.reply_to);
         self.pace_session(flight.down, up, flight.pace);
-        self.spares.give(flight.copy);
-        self.spares.give(flight.note);
-        self.spares.give(flight.edits);
+        self.empty(flight);
     }
 
     /// An upstream will send no more.

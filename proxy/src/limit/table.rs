@@ -42,8 +42,8 @@ impl Table {
     /// The bucket of these values together at `now`, in microseconds; `None` where the
     /// places that it could have are all of busy values.
     ///
-    /// Two workers that race for one place may each cost the other a token; no race makes
-    /// the table grow, wait or lose a busy bucket.
+    /// Two workers that race for one place, or for the first place of one value, may cost or
+    /// give a token; no race makes the table grow, wait or lose a busy bucket.
     pub(super) fn bucket<'v>(
         &self,
         values: impl Iterator<Item = Option<&'v [u8]>>,

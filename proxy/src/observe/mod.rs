@@ -4,4 +4,5 @@ pub mod access_log;
 pub mod metrics;
 pub mod output;
 pub mod redact;
+pub mod stacks;
 pub(crate) mod text;

@@ -37,6 +37,7 @@ impl Asked {
             write: true,
             started: SystemTime::now(),
             leaving: false.into(),
+            unanswered: 0.into(),
         };
         Self { admin: Arc::new(admin), _proxy: proxy }
     }
@@ -130,6 +131,8 @@ async fn what_cannot_be_done_is_said() {
         ),
         ("GET", "/api/tap?route=other", "", StatusCode::BAD_REQUEST, "there is no route `other`"),
         ("GET", "/api/profile?seconds=0", "", StatusCode::BAD_REQUEST, "from 1 to 60"),
+        ("GET", "/api/profile?format=svg&seconds=61", "", StatusCode::BAD_REQUEST, "from 1 to 60"),
+        ("GET", "/api/profile?format=png", "", StatusCode::BAD_REQUEST, "threads, svg, pprof or"),
         ("GET", "/api/connections?limit=5000", "", StatusCode::BAD_REQUEST, "from 1 to 1000"),
         ("PUT", "/api/log-level", "polyport=loud", StatusCode::BAD_REQUEST, "write error, warn"),
         (

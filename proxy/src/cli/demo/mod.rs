@@ -99,6 +99,7 @@ pub(super) fn demo(registry: &Registry, options: &Options, log: LogLevel) -> io:
         write: true,
         started: std::time::SystemTime::now(),
         leaving: false.into(),
+        unanswered: 0.into(),
     };
     let address = proxy.addresses().first().copied().unwrap_or(options.listen);
     show.introduction(address, page, &text);

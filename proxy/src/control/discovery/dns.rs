@@ -156,6 +156,24 @@ impl<A: Ask> Dns<A> {
     }
 
     /// How long an answer holds.
+    /// Goes on from what was found before, by this source or by one like it.
+    pub fn knowing(mut self, endpoints: &[Endpoint]) -> Self {
+        for endpoint in endpoints {
+            let name = match &self.question {
+                Question::Host { host, .. } if *host == endpoint.host => host.clone(),
+                Question::Host { .. } => continue,
+                // As records name their targets.
+                Question::Service(_) => format!("{}.", endpoint.host),
+            };
+            let known = self.known.entry(name).or_default();
+            let ip = endpoint.address.ip();
+            if !known.addresses.contains(&ip) {
+                known.addresses.push(ip);
+            }
+        }
+        self
+    }
+
     fn pause(&self, ttl: Duration) -> Duration {
         ttl.clamp(self.every, LATEST.max(self.every))
     }

@@ -80,6 +80,16 @@ pub enum Origin {
     File(PathBuf),
 }
 
+impl Origin {
+    /// What is asked and who, in words that no other source has.
+    pub(crate) fn words(&self) -> String {
+        let (Self::Dns { resolver, .. } | Self::Srv { resolver, .. }) = self else {
+            return self.to_string();
+        };
+        resolver.iter().fold(self.to_string(), |words, server| format!("{words} of {server}"))
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -28,8 +28,9 @@ enum Stage {
 
 impl Discovery {
     /// Runs the sources of a config that is about to be used, and waits for their first
-    /// answers, no longer than [`START`]; the config with the endpoints found. Without any
-    /// source it takes no time.
+    /// answers, no longer than [`START`], and not for those of clusters that have endpoints
+    /// (from another process) already; the config with the endpoints found. Without any source
+    /// it takes no time.
     pub(crate) async fn begin(mut snapshot: Snapshot) -> (Self, Snapshot) {
         let stage = Arc::new(Mutex::new(Stage::Before(BTreeMap::new())));
         let to = stage.clone();

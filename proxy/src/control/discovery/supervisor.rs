@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::dns::{Dns, System};
 use super::file::File;
 use super::{Discover, Empty, MOST, Origin, Source, Trouble};
-use crate::snapshot::{Endpoint, Snapshot};
+use crate::snapshot::{Cluster, Endpoint, Snapshot};
 
 /// The pause after a first failure.
 const FIRST: Duration = Duration::from_millis(500);
@@ -40,7 +40,7 @@ pub struct Supervisors {
 struct Running {
     discover: Arc<Discover>,
     task: AbortHandle,
-    /// Whether it has ever published.
+    /// Whether it has ever published, or its cluster had endpoints before.
     found: watch::Receiver<bool>,
 }
 
@@ -57,39 +57,45 @@ impl Supervisors {
     }
 
     /// Runs the sources of this snapshot's clusters and no others. Those that a config has
-    /// taken over from the one before go on undisturbed. Call it inside a runtime.
+    /// taken over from the one before go on undisturbed; others go on from what their cluster
+    /// has. Call it inside a runtime.
     pub fn follow(&mut self, snapshot: &Snapshot) {
-        let wanted: BTreeMap<&str, &Arc<Discover>> = snapshot
+        let wanted: BTreeMap<&str, (&Arc<Discover>, &Cluster)> = snapshot
             .clusters
             .iter()
             .filter(|cluster| !cluster.retired)
-            .filter_map(|cluster| Some((cluster.name.as_str(), cluster.discover.as_ref()?)))
+            .filter_map(|cluster| {
+                Some((cluster.name.as_str(), (cluster.discover.as_ref()?, cluster)))
+            })
             .collect();
         self.running.retain(|name, running| {
-            let stays =
-                wanted.get(name.as_str()).is_some_and(|had| Arc::ptr_eq(had, &running.discover));
+            let stays = wanted
+                .get(name.as_str())
+                .is_some_and(|(had, _)| Arc::ptr_eq(had, &running.discover));
             if !stays {
                 running.task.abort();
             }
             stays
         });
         while self.tasks.try_join_next().is_some() {}
-        for (name, discover) in wanted {
+        for (name, (discover, has)) in wanted {
             if self.running.contains_key(name) {
                 continue;
             }
-            let (tell, found) = watch::channel(false);
+            let known = known(has);
+            let (tell, found) = watch::channel(!known.is_empty());
             let (cluster, publish, asked) =
                 (name.to_owned(), self.publish.clone(), discover.clone());
-            let task =
-                self.tasks.spawn(async move { restart(asked, cluster, publish, tell).await });
+            let task = self
+                .tasks
+                .spawn(async move { restart(asked, cluster, publish, tell, known).await });
             let running = Running { discover: discover.clone(), task, found };
             self.running.insert(name.to_owned(), running);
         }
     }
 
-    /// Waits until every source has told endpoints once, but no longer than `limit`; the
-    /// clusters whose sources have not.
+    /// Waits until every cluster has been told of endpoints once, or had some before, but no
+    /// longer than `limit`; the clusters that have not.
     pub async fn ready(&self, limit: Duration) -> Vec<&str> {
         let all = async {
             for running in self.running.values() {
@@ -107,12 +113,21 @@ impl Supervisors {
     }
 }
 
+/// What a cluster has, as a source would tell it.
+fn known(cluster: &Cluster) -> Vec<Endpoint> {
+    let here = cluster.endpoints.iter().filter(|endpoint| !endpoint.retired);
+    let all = here.map(|here| Endpoint { drained: false, tenant: 0, ..here.clone() });
+    // They were an answer once.
+    ordered(all.collect()).unwrap_or_default()
+}
+
 /// A source, again and again where it ends, which no source should.
 async fn restart(
     discover: Arc<Discover>,
     cluster: String,
     publish: Publish,
     tell: watch::Sender<bool>,
+    mut known: Vec<Endpoint>,
 ) {
     let tell = Arc::new(tell);
     loop {
@@ -126,18 +141,22 @@ async fn restart(
         };
         let (name, empty) = (cluster.clone(), discover.empty);
         let usual = discover.usual.clone();
+        // One that broke off publishes whatever it finds.
+        let known = std::mem::take(&mut known);
         match discover.from.clone() {
             Origin::Dns { host, port, resolver } => {
                 let source = Dns::host(System(resolver), host, port, discover.every, usual);
-                one.spawn(async move { attend(source, empty, &name, publish).await });
+                let source = source.knowing(&known);
+                one.spawn(async move { attend(source, empty, &name, known, publish).await });
             }
             Origin::Srv { name: service, resolver } => {
                 let source = Dns::service(System(resolver), service, discover.every, usual);
-                one.spawn(async move { attend(source, empty, &name, publish).await });
+                let source = source.knowing(&known);
+                one.spawn(async move { attend(source, empty, &name, known, publish).await });
             }
             Origin::File(path) => {
                 let source = File::new(path, discover.every, usual);
-                one.spawn(async move { attend(source, empty, &name, publish).await });
+                one.spawn(async move { attend(source, empty, &name, known, publish).await });
             }
         }
         one.join_next().await;
@@ -146,15 +165,16 @@ async fn restart(
     }
 }
 
-/// Runs one source for ever.
+/// Runs one source for ever. What its cluster has already, in order, is `known`.
 pub async fn attend(
     mut source: impl Source,
     empty: Empty,
     cluster: &str,
+    known: Vec<Endpoint>,
     publish: impl Fn(Vec<Endpoint>) + Send + Sync + 'static,
 ) {
     let publish = Arc::new(publish);
-    let mut held: Option<Vec<Endpoint>> = None;
+    let mut held = (!known.is_empty()).then_some(known);
     let mut complaint = None;
     let mut backoff = Backoff::new(SmallRng::from_os_rng());
     loop {

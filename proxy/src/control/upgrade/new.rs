@@ -8,8 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::VARIABLE;
 use super::message::{Message, Moved, Takes, VERSION, receive, send};
+use super::{Found, VARIABLE, found};
 use crate::snapshot::Snapshot;
 use crate::worker::{Given, Hands, Proxy};
 
@@ -68,6 +68,11 @@ impl Inherited {
     /// The socket that its owner calls `name` ([`super::Upgrades::pass`]).
     pub fn take(&mut self, name: &str) -> Option<OwnedFd> {
         self.others.remove(name)
+    }
+
+    /// The endpoints that the old process had found; none where it did not say.
+    pub(crate) fn found(&mut self) -> Found {
+        self.take(found::NAME).map(Found::unpack).unwrap_or_default()
     }
 
     /// Says that this process runs, and takes in the connections that come; returns when the

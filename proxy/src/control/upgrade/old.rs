@@ -13,12 +13,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::{Notify, oneshot};
 
 use super::message::{Message, Moved, VERSION, receive, send};
 use super::pid_file::{self, Outcome};
-use super::{Takes, VARIABLE};
+use super::{Takes, VARIABLE, found};
 use crate::control::systemd::{News, tell};
+use crate::control::{Control, Refused};
 use crate::lock::lock;
 use crate::worker::Hands;
 
@@ -71,12 +73,12 @@ pub struct Upgrades(Arc<Inner>);
 struct Inner {
     program: Program,
     pid_file: Option<PathBuf>,
-    /// How long a new process may take until it is ready.
-    patience: Duration,
+    control: Control,
     hands: Hands,
     /// Sockets that are no listener's.
     others: Mutex<Vec<(String, OwnedFd)>>,
     under_way: AtomicBool,
+    starting: Mutex<Starting>,
     failures: AtomicU64,
     succeeded: AtomicBool,
     successor: Notify,
@@ -84,22 +86,27 @@ struct Inner {
     sender: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// The new process, while it may still be ended for nothing.
+#[derive(Default)]
+struct Starting {
+    child: Option<Pid>,
+    /// This process stops: there are to be no others in its stead.
+    stopped: bool,
+}
+
 impl Upgrades {
-    /// Upgrades of the proxy whose workers these are. A new process has `patience` to get
-    /// ready; `pid_file` is told of the one that takes over, and of what came of each upgrade.
-    pub fn new(
-        program: Program,
-        hands: Hands,
-        pid_file: Option<PathBuf>,
-        patience: Duration,
-    ) -> Self {
+    /// Upgrades of this proxy. `pid_file` is told of the process that takes over, and of what
+    /// came of each upgrade.
+    pub fn new(program: Program, control: Control, pid_file: Option<PathBuf>) -> Self {
+        let hands = control.hands();
         Self(Arc::new(Inner {
             program,
             pid_file,
-            patience,
+            control,
             hands,
             others: Mutex::default(),
             under_way: AtomicBool::new(false),
+            starting: Mutex::default(),
             failures: AtomicU64::new(0),
             succeeded: AtomicBool::new(false),
             successor: Notify::new(),
@@ -129,14 +136,25 @@ impl Upgrades {
         let inner = self.0.clone();
         let work = move || {
             if inner.under_way.swap(true, Ordering::AcqRel) {
-                tracing::warn!("an upgrade is under way already");
-                let _ = told.send(Err("an upgrade is under way already".to_owned()));
+                let why = "an upgrade is under way already: ask again once it has ended";
+                tracing::warn!("{why}");
+                let _ = told.send(Err(why.to_owned()));
                 return;
             }
-            let came = inner.upgrade();
-            // One that succeeded is the last.
-            inner.under_way.store(came.is_ok(), Ordering::Release);
-            inner.tell(&came);
+            // A reload that runs comes first; one that is asked for now waits.
+            let mut heir = inner.control.heir();
+            let came = match *heir {
+                Some(heir) => Err(Refused::Replaced(heir).to_string()),
+                None => {
+                    let begun = Outcome::clock();
+                    let came = inner.upgrade();
+                    *heir = came.as_ref().ok().copied();
+                    inner.tell(&came, begun);
+                    came
+                }
+            };
+            drop(heir);
+            inner.under_way.store(false, Ordering::Release);
             if came.is_ok() {
                 inner.succeeded.store(true, Ordering::Release);
                 inner.successor.notify_one();
@@ -160,6 +178,17 @@ impl Upgrades {
         self.0.successor.notified().await;
     }
 
+    /// This process was told to stop: a new one that is not in charge yet ends, and no other
+    /// is started.
+    pub fn abandon(&self) {
+        let mut starting = lock(&self.0.starting);
+        starting.stopped = true;
+        if let Some(child) = starting.child {
+            // Whoever waits for it says what came of it.
+            let _ = kill_process(child, Signal::KILL);
+        }
+    }
+
     /// Waits until all connections that moved have been sent. Call it when the workers have
     /// ended.
     pub fn finish(&self) {
@@ -174,18 +203,30 @@ impl Upgrades {
 impl Inner {
     fn upgrade(&self) -> Result<u32, String> {
         let path = self.program.path.display();
+        // As the config says it now.
+        let patience = self.control.snapshot().timeouts.upgrade;
         tracing::info!(%path, "upgrade: starting the new process");
         let (ours, theirs) = UnixStream::pair().map_err(|error| format!("no sockets: {error}"))?;
         let child = self.program.start(theirs.into());
         let mut child = child.map_err(|error| format!("cannot start {path}: {error}"))?;
         let began = Instant::now();
-        let takes = self.introduce(&ours, began).and_then(|takes| {
+        let stopped = || io::Error::other("it is not wanted, as this one stops");
+        let takes = self.set_out(&child).then(|| self.introduce(&ours, began, patience));
+        let takes = takes.unwrap_or_else(|| Err(stopped())).and_then(|takes| {
+            // Not ended from here on, unless for a reason.
+            let mut starting = lock(&self.starting);
+            if starting.stopped {
+                return Err(stopped());
+            }
             send(&ours, &Message::Go, b"", None)?;
+            starting.child = None;
             Ok(takes)
         });
         let takes = match takes {
             Ok(takes) => takes,
             Err(error) => {
+                // Its number may be another's once it was waited for.
+                lock(&self.starting).child = None;
                 // It may have ended already; the exit status is worth more than our error then.
                 let ended = wait_a_moment(&mut child);
                 let _ = child.kill();
@@ -193,7 +234,7 @@ impl Inner {
                 return Err(match (ended, error.kind()) {
                     (Some(status), _) => format!("the new process has ended: {status}"),
                     (None, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                        format!("the new process was not ready within {:?}", self.patience)
+                        format!("the new process was not ready within {patience:?}")
                     }
                     (None, _) => format!("the new process: {error}"),
                 });
@@ -216,12 +257,30 @@ impl Inner {
         Ok(child.id())
     }
 
-    /// Gives the new process all sockets and waits until it is ready; what it takes.
-    fn introduce(&self, to: &UnixStream, began: Instant) -> io::Result<Vec<Takes>> {
-        to.set_write_timeout(Some(self.patience))?;
+    /// Whether the new process is still wanted.
+    fn set_out(&self, child: &Child) -> bool {
+        let mut starting = lock(&self.starting);
+        starting.child = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        !starting.stopped
+    }
+
+    /// Gives the new process all sockets, and what is known of endpoints, and waits until it
+    /// is ready; what it takes.
+    fn introduce(
+        &self,
+        to: &UnixStream,
+        began: Instant,
+        patience: Duration,
+    ) -> io::Result<Vec<Takes>> {
+        to.set_write_timeout(Some(patience))?;
         let lent = self.hands.lend();
         let others = lock(&self.others);
-        let sockets = lent.len() + others.len();
+        let found = found::pack(&self.control.snapshot()).unwrap_or_else(|error| {
+            // It finds them itself, with luck.
+            tracing::warn!(%error, "upgrade: endpoints that were found are not handed over");
+            None
+        });
+        let sockets = lent.len() + others.len() + usize::from(found.is_some());
         send(to, &Message::Hello { version: VERSION, sockets }, b"", None)?;
         for lent in &lent {
             let (configured, address) = (lent.configured, lent.address);
@@ -231,7 +290,11 @@ impl Inner {
             send(to, &Message::Other { name: name.clone() }, b"", Some(socket.as_fd()))?;
         }
         drop(others);
-        let left = self.patience.saturating_sub(began.elapsed());
+        if let Some(found) = found {
+            let message = Message::Other { name: found::NAME.to_owned() };
+            send(to, &message, b"", Some(found.as_fd()))?;
+        }
+        let left = patience.saturating_sub(began.elapsed());
         to.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
         match receive(to)?.map(|heard| heard.message) {
             Some(Message::Ready { version: VERSION, listeners }) => Ok(listeners),
@@ -241,7 +304,7 @@ impl Inner {
     }
 
     /// Tells everybody what came of an upgrade.
-    fn tell(&self, came: &Result<u32, String>) {
+    fn tell(&self, came: &Result<u32, String>, begun: u128) {
         match came {
             Ok(pid) => {
                 tracing::info!(pid, "upgrade: the new process has taken over");
@@ -254,7 +317,7 @@ impl Inner {
         }
         let Some(path) = &self.pid_file else { return };
         let named = came.as_ref().map_or(Ok(()), |pid| pid_file::write(path, *pid));
-        if let Err(error) = named.and_then(|()| Outcome::now(came).write(path)) {
+        if let Err(error) = named.and_then(|()| Outcome::now(came, begun).write(path)) {
             tracing::error!(%error, path = %path.display(), "the pid file cannot be written");
         }
     }

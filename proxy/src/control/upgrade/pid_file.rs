@@ -18,17 +18,32 @@ pub struct Outcome {
     pub why: String,
     /// When, µs since 1970: no two outcomes are the same.
     pub at: u128,
+    /// When the new process was started, µs since 1970. 0: older processes do not say.
+    #[serde(default)]
+    pub begun: u128,
 }
 
 impl Outcome {
-    /// What came of the upgrade of this process just now.
-    pub(super) fn now(came: &Result<u32, String>) -> Self {
+    /// The time now, µs since 1970.
+    pub(crate) fn clock() -> u128 {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        since.map_or(0, |since| since.as_micros())
+    }
+
+    /// Whether it may be what came of an upgrade that was asked for at this time. One that
+    /// was under way then did not start the binary that is there now.
+    pub fn answers(&self, asked: u128) -> bool {
+        self.begun == 0 || self.begun >= asked
+    }
+
+    /// What came of the upgrade of this process just now, `begun` then.
+    pub(super) fn now(came: &Result<u32, String>, begun: u128) -> Self {
         Self {
             from: std::process::id(),
             to: came.as_ref().ok().copied(),
             why: came.as_ref().err().cloned().unwrap_or_default(),
-            at: since.map_or(0, |since| since.as_micros()),
+            at: Self::clock(),
+            begun,
         }
     }
 
@@ -83,4 +98,23 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = beside(path, "new");
     std::fs::write(&new, content)?;
     std::fs::rename(&new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_answers_who_asked_before_it_began() {
+        let asked = Outcome::clock();
+        let outcome = Outcome::now(&Ok(7), Outcome::clock().max(asked));
+        assert!(outcome.answers(asked));
+        assert!(!outcome.answers(outcome.begun + 1), "another upgrade was meant");
+        let text = serde_json::to_string(&outcome).expect("JSON");
+        assert_eq!(serde_json::from_str::<Outcome>(&text).expect("an outcome"), outcome);
+        // From a process that does not say when it began.
+        let old: Outcome =
+            serde_json::from_str(r#"{"from":1,"to":2,"why":"","at":5}"#).expect("one");
+        assert!(old.answers(asked));
+    }
 }

@@ -252,3 +252,25 @@ async fn many_targets_are_all_asked_for() {
     }
     assert_eq!(service(&fake).next().await.expect("all").len(), 100);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_known_before_the_start_is_not_lost_to_a_family_or_a_target_in_trouble() {
+    let fake = Fake::default();
+    fake.v4("cart", &[1], 30);
+    fake.v6("cart", Err(LOST()));
+    let v6 = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 80));
+    let before = ["10.0.0.1:80".parse().expect("an address"), v6];
+    let before = before.map(|address| Usual::default().endpoint(address, "cart"));
+    assert_eq!(texts(&host(&fake).next().await.expect("an answer")), ["10.0.0.1:80"]);
+    host(&fake).knowing(&before).next().await.expect_err("half an answer");
+    // Another name's say nothing of this one.
+    let other = before.map(|endpoint| Endpoint { host: "other".into(), ..endpoint });
+    host(&fake).knowing(&other).next().await.expect("an answer");
+
+    fake.srv(&[(0, 1, 80, "x."), (0, 1, 81, "y.")], 30);
+    fake.v4("x.", &[1], 30);
+    fake.without("y.", &LOST());
+    let y = Usual::default().endpoint(([10, 0, 0, 2], 81).into(), "y");
+    let found = service(&fake).knowing(&[y]).next().await.expect("an answer");
+    assert_eq!(texts(&found), ["10.0.0.1:80", "10.0.0.2:81"]);
+}

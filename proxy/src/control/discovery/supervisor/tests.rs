@@ -35,10 +35,19 @@ async fn published(
     empty: Empty,
     answers: Vec<Result<Vec<Endpoint>, Trouble>>,
 ) -> Vec<(Duration, Vec<u16>)> {
+    published_over(Vec::new(), empty, answers).await
+}
+
+/// The same, where the cluster had these before.
+async fn published_over(
+    known: Vec<Endpoint>,
+    empty: Empty,
+    answers: Vec<Result<Vec<Endpoint>, Trouble>>,
+) -> Vec<(Duration, Vec<u16>)> {
     let answers = answers.into_iter().map(|answer| (Duration::from_secs(1), answer)).collect();
     let (began, all) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
     let note = all.clone();
-    let task = attend(Told(answers), empty, "orders", move |found: Vec<Endpoint>| {
+    let task = attend(Told(answers), empty, "orders", known, move |found: Vec<Endpoint>| {
         let ports = found.iter().map(|found| found.address.port()).collect();
         note.lock().expect("no panic").push((began.elapsed(), ports));
     });
@@ -55,6 +64,15 @@ async fn the_same_in_another_order_is_nothing_new() {
     let answers = vec![Ok(at(&[1, 2])), Ok(at(&[2, 1])), Ok(at(&[2, 1, 2])), Ok(at(&[3, 1]))];
     let all = published(Empty::Keep, answers).await;
     assert_eq!(only_ports(&all), [&[1, 2][..], &[1, 3]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_its_cluster_has_already_is_nothing_new() {
+    let answers = || vec![fails("no answer"), Ok(vec![]), Ok(at(&[2, 1])), Ok(at(&[1]))];
+    let all = published_over(at(&[1, 2]), Empty::Keep, answers()).await;
+    assert_eq!(only_ports(&all), [&[1][..]]);
+    let all = published_over(at(&[1, 2]), Empty::Believe, answers()).await;
+    assert_eq!(only_ports(&all), [&[][..], &[1, 2], &[1]]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,4 +219,25 @@ async fn sources_follow_the_config() {
     supervisors.follow(&snapshot(&text, folder.path(), Some(&three)));
     assert_eq!(supervisors.ready(START).await, [""; 0]);
     assert_eq!(seen.lock().expect("no panic").last(), Some(&("a".to_owned(), vec![7])));
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_source_whose_cluster_has_endpoints_already() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = [cluster("a", "none.toml"), cluster("b", "b.toml")].concat();
+    let none = snapshot(&text, folder.path(), None);
+    let mut had = at(&[1, 2]);
+    had[0].drained = true;
+    let has = crate::control::with_endpoints(&none, "a", had).expect("a cluster");
+    let has = crate::control::with_endpoints(&has, "b", at(&[3])).expect("a cluster");
+    std::fs::write(folder.path().join("b.toml"), "endpoints = [\"127.0.0.1:4\"]").expect("a file");
+    let (seen, publish) = notes();
+    let mut supervisors = Supervisors::new(publish);
+    supervisors.follow(&has);
+    assert_eq!(supervisors.ready(Duration::ZERO).await, [""; 0]);
+    let began = Instant::now();
+    while seen.lock().expect("no panic").is_empty() && began.elapsed() < Duration::from_secs(30) {
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(*seen.lock().expect("no panic"), [("b".to_owned(), vec![4])]);
 }
