@@ -1,6 +1,8 @@
 //! One worker's loop: everything ready is read, then everything touched is written.
 
+mod arrivals;
 mod moving;
+mod reaching;
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -15,16 +17,13 @@ use std::sync::mpsc::Sender;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
 use super::bind::Own;
 use super::command::{Commands, Next, Orders};
-use super::dial::dial;
-use super::greet::{Greeted, greet, greets};
 use super::inbox::{Arrival, Inbox};
 use super::overload::Load;
 use super::ready::{Ready, ReadyList, Signal};
@@ -34,25 +33,18 @@ use super::{Board, Stop};
 use crate::audit::Sink;
 use crate::control::upgrade::Moved;
 use crate::engine::state::{ConnId, UpId};
-use crate::engine::{Action, Engine, Peer, Tap, Way};
+use crate::engine::{Action, Engine, Tap};
 use crate::observe::metrics::Metrics;
 use crate::overload::Overload;
-use crate::overload::sources::Admission;
-use crate::snapshot::{Endpoint, ProxyHeader, Snapshot};
-use crate::streams::{client, pipe, server};
+use crate::snapshot::{Endpoint, Snapshot};
+use crate::streams::{client, server};
 
 /// Bytes read from one connection in one turn, at most; so a busy one does not
 /// keep the others waiting.
 const READ: usize = 64 << 10;
 
-/// Connections accepted from one listener in one turn, at most.
-const ACCEPTS: usize = 64;
-
 /// Timers are as coarse as this (ms).
 const GRAIN: u64 = 10;
-
-/// How long a listener rests when the system refuses a connection (no descriptors left).
-const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// A worker: its engine, its sockets, its clock. One future; each poll is one turn.
 pub(super) struct Worker {
@@ -163,23 +155,6 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Accepts from one more socket.
-    fn listen(&mut self, position: usize, socket: std::net::TcpListener) -> io::Result<()> {
-        let slot = self.listeners.iter().position(Option::is_none);
-        let slot = slot.unwrap_or_else(|| {
-            self.listeners.push(None);
-            self.listeners.len() - 1
-        });
-        let signal = Signal::new(&self.list, Ready::Listener(slot));
-        let waker = Waker::from(signal.clone());
-        let socket = TcpListener::from_std(socket)?;
-        if let Some(place) = self.listeners.get_mut(slot) {
-            *place = Some(Listening { position, socket, signal, waker });
-        }
-        self.again.push(Ready::Listener(slot));
-        Ok(())
-    }
-
     /// Goes on with another config.
     fn reload(&mut self, next: Next) {
         let Next { snapshot, listeners } = next;
@@ -269,102 +244,6 @@ impl Worker {
             && self.streams.open.get() == 0
             && self.greeting.get() == 0
             && !self.awaits_more()
-    }
-
-    /// Accepts what waits; `last`: whatever the load, as nobody will later.
-    fn accept(&mut self, at: usize, last: bool) {
-        for _ in 0..ACCEPTS {
-            if !last && !self.may_accept() {
-                // They wait in the kernel until `feel_load` lists the listeners again.
-                return;
-            }
-            let Some(Some(Listening { position, socket, signal, waker })) = self.listeners.get(at)
-            else {
-                return;
-            };
-            let position = *position;
-            signal.seen();
-            match socket.poll_accept(&mut Context::from_waker(waker)) {
-                Poll::Pending => return,
-                Poll::Ready(Ok((stream, source))) => {
-                    // Small messages are batched here; the kernel must not wait for more.
-                    let _ = stream.set_nodelay(true);
-                    self.welcome(position, stream, source);
-                }
-                Poll::Ready(Err(error)) => {
-                    tracing::warn!(%error, "cannot accept");
-                    let waker = waker.clone();
-                    tokio::spawn(async move {
-                        tokio::time::sleep(ACCEPT_REST).await;
-                        waker.wake();
-                    });
-                    return;
-                }
-            }
-        }
-        self.again.push(Ready::Listener(at));
-    }
-
-    /// Takes a connection in, or first has a task peel off what comes before its messages.
-    fn welcome(&mut self, at: usize, stream: TcpStream, source: SocketAddr) {
-        let Some(listener) = self.snapshot.listeners.get(at) else { return };
-        // Where a PROXY header may name it, the source is not known yet.
-        let known = listener.proxy_protocol == ProxyHeader::None;
-        let admitted = if known {
-            self.load.overload().admit(&self.snapshot.overload, source.ip())
-        } else {
-            Some(Admission::default())
-        };
-        let Some(admission) = admitted else {
-            // A reset leaves nothing behind in the kernel. Where that fails it is closed.
-            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-            return;
-        };
-        if !greets(listener) {
-            let local = stream.local_addr().unwrap_or(listener.address);
-            let peer = Rc::new(Peer { admission, ..Peer::plain(source, local) });
-            self.take_in(at, Wire::Tcp(stream), &[], peer);
-            return;
-        }
-        if self.greeting.get() + self.engine.downstreams() >= self.snapshot.buffers.connections {
-            return;
-        }
-        self.greeting.set(self.greeting.get() + 1);
-        let (snapshot, inbox) = (self.snapshot.clone(), self.inbox.clone());
-        let greeting = self.greeting.clone();
-        let overload = self.load.overload().clone();
-        tokio::task::spawn_local(async move {
-            if let Some(settings) = snapshot.listeners.get(at) {
-                let admit = |source| match known {
-                    true => Some(admission),
-                    false => overload.admit(&snapshot.overload, source),
-                };
-                match greet(stream, source, settings, snapshot.timeouts.read, admit).await {
-                    Ok(Greeted { wire, bytes, peer }) => {
-                        inbox.push(Arrival::Down { listener: at, wire, bytes, peer });
-                    }
-                    Err(error) => tracing::debug!(%source, %error, "turned away"),
-                }
-            }
-            greeting.set(greeting.get() - 1);
-        });
-    }
-
-    /// Gives a connection to the engine. Where there are too many it is dropped, which closes it.
-    fn take_in(&mut self, at: usize, wire: Wire, bytes: &[u8], peer: Rc<Peer>) {
-        if let Some(conn) = self.engine.accept(at, peer) {
-            self.carry_on(conn, wire, bytes);
-        }
-    }
-
-    /// Begins with a connection that the engine has taken in.
-    fn carry_on(&mut self, conn: ConnId, wire: Wire, bytes: &[u8]) {
-        self.sockets.insert(conn, wire, &self.list, false);
-        if !bytes.is_empty() {
-            self.engine.received(conn, bytes, &mut self.sockets);
-            self.hand_over();
-        }
-        self.read(conn);
     }
 
     /// Takes no more connections; those that are there leave in their time.
@@ -482,79 +361,6 @@ impl Worker {
                     return;
                 }
             }
-        }
-    }
-
-    fn connect(&mut self, up: UpId, address: SocketAddr) {
-        if let Some(way) = self.engine.way(up)
-            && let Some(cluster) = self.snapshot.clusters.get(way.cluster)
-            && (way.streams || cluster.tls.is_some() || cluster.proxy_protocol.is_some())
-        {
-            self.reach(up, way);
-            return;
-        }
-        match begin_connect(address) {
-            Ok(stream) => {
-                let _ = stream.set_nodelay(true);
-                let conn = ConnId::Up(up);
-                self.sockets.insert(conn, Wire::Tcp(stream), &self.list, true);
-                self.again.push(Ready::Conn(conn));
-            }
-            Err(error) => {
-                tracing::debug!(%error, %address, "an endpoint refused");
-                self.engine.connect_failed(up);
-            }
-        }
-    }
-
-    /// Has a task reach an endpoint that wants more than a TCP handshake.
-    fn reach(&mut self, up: UpId, way: Way) {
-        let (snapshot, inbox) = (self.snapshot.clone(), self.inbox.clone());
-        let all = self.sessions.clone();
-        let task = tokio::task::spawn_local(async move {
-            let Some(cluster) = snapshot.clusters.get(way.cluster) else { return };
-            let Some(endpoint) = cluster.endpoints.get(way.endpoint) else { return };
-            if !way.streams {
-                let wire = dial(cluster, endpoint, way.ends).await;
-                inbox.push(Arrival::Up { up, wire });
-                return;
-            }
-            let sessions = all
-                .borrow_mut()
-                .entry((way.cluster, cluster.epoch, endpoint.address))
-                .or_insert_with(|| {
-                    client::Sessions::new(cluster.idle_timeout, cluster.tls.is_some())
-                })
-                .clone();
-            let dial_in_time = async || {
-                let dialed = dial(cluster, endpoint, None);
-                match tokio::time::timeout(cluster.connect_timeout, dialed).await {
-                    Ok(dialed) => dialed,
-                    Err(_) => Err(io::ErrorKind::TimedOut.into()),
-                }
-            };
-            if let Err(error) = sessions.reach(dial_in_time).await {
-                inbox.push(Arrival::Up { up, wire: Err(error) });
-                return;
-            }
-            let (near, far) = pipe::pair();
-            inbox.push(Arrival::Up { up, wire: Ok(Wire::Stream(far)) });
-            let authority = endpoint.host.clone();
-            let snapshot = snapshot.clone();
-            // Its own task: the engine may give up this attempt, but not this connection.
-            tokio::task::spawn_local(async move {
-                let again = async || match snapshot.clusters.get(way.cluster) {
-                    Some(cluster) => match cluster.endpoints.get(way.endpoint) {
-                        Some(endpoint) => dial(cluster, endpoint, None).await,
-                        None => Err(io::ErrorKind::NotFound.into()),
-                    },
-                    None => Err(io::ErrorKind::NotFound.into()),
-                };
-                client::carry(near, sessions, authority, again).await;
-            });
-        });
-        if let Some(had) = self.dials.insert(up, task.abort_handle()) {
-            had.abort();
         }
     }
 
@@ -677,21 +483,4 @@ impl Future for Worker {
         }
         Poll::Pending
     }
-}
-
-fn begin_connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = socket2::Socket::new(
-        socket2::Domain::for_address(address),
-        socket2::Type::STREAM,
-        Some(socket2::Protocol::TCP),
-    )?;
-    socket.set_nonblocking(true)?;
-    match socket.connect(&address.into()) {
-        Ok(()) => {}
-        // EINPROGRESS: the socket becomes writable when it is decided.
-        Err(error) if error.raw_os_error() == Some(115) => {}
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-        Err(error) => return Err(error),
-    }
-    TcpStream::from_std(socket.into())
 }
