@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use polyport_tests::bolt::bolt_start;
 use polyport_tests::chaos::{self, Kind, Load, Server};
+use polyport_tests::figures;
 use polyport_tests::load::Tally;
 use polyport_tests::peers::curl;
 use polyport_tests::process::{Process, Running, finish, run};
@@ -121,13 +122,7 @@ impl Edge {
 
     /// A figure of the process in charge.
     fn figure(&self, name: &str) -> u64 {
-        let mut raw = Raw::say(
-            self.admin,
-            "GET /stats HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
-        );
-        let text = raw.until_closed();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name}: {text}"))
+        figures::figure(self.admin, name)
     }
 
     /// Waits until only the latest process is left.
@@ -306,7 +301,7 @@ fn ten_upgrades_in_a_row_under_load_of_every_protocol_lose_nothing() {
         }
     }
     edge.wait_for_the_old();
-    assert_eq!(edge.figure("polyport_upgrade_failures"), 0);
+    assert_eq!(edge.figure("upgrade_failures"), 0);
 }
 
 #[test]
@@ -347,7 +342,7 @@ fn a_new_process_that_cannot_take_over_changes_nothing() {
     let good = fs::read_to_string(&config).expect("the config");
     fs::write(&config, format!("{good}\n[nonsense]\n")).expect("writing the config");
     fails(&mut edge, "exit status: 1");
-    assert_eq!(edge.figure("polyport_upgrade_failures"), 5);
+    assert_eq!(edge.figure("upgrade_failures"), 5);
     // And then one that can.
     fs::write(&config, good).expect("writing the config");
     edge.upgrade();
@@ -467,7 +462,7 @@ fn what_is_asked_for_while_an_upgrade_is_under_way_waits_or_is_refused() {
         crowd.end_unmoved();
     }
     edge.wait_for_the_old();
-    assert_eq!(edge.figure("polyport_upgrade_failures"), 0);
+    assert_eq!(edge.figure("upgrade_failures"), 0);
 }
 
 #[test]
