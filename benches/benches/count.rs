@@ -79,18 +79,6 @@ fn settle(engine: &mut Engine, world: &mut World) {
     }
 }
 
-/// `GET`s of one length, each answered with a value of 64 bytes.
-fn redis(asked: &[u8], out: &mut Vec<u8>) -> Result<usize, &'static str> {
-    const REQUEST: usize = b"*2\r\n$3\r\nGET\r\n$9\r\nkey:00000\r\n".len();
-    if asked.len() < REQUEST {
-        return Ok(0);
-    }
-    out.extend_from_slice(b"$64\r\n");
-    out.extend_from_slice(&[b'v'; 64]);
-    out.extend_from_slice(b"\r\n");
-    Ok(REQUEST)
-}
-
 fn config(workloads: &[(Workload, Serve)]) -> String {
     let mut config = String::from("workers = 1\n\n[[listener]]\naddress = \"127.0.0.1:7\"\n");
     for (workload, _) in workloads {
@@ -106,7 +94,7 @@ fn config(workloads: &[(Workload, Serve)]) -> String {
 fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     let workloads: [(Workload, Serve); 5] = [
-        (Workload::Redis, redis),
+        (Workload::Redis, backend::redis::serve),
         (Workload::Dubbo, backend::dubbo::serve),
         (Workload::Thrift, backend::thrift::serve),
         (Workload::Bolt, backend::bolt::serve),

@@ -151,21 +151,9 @@ impl Bench {
     }
 }
 
-/// `GET`s of one length, each answered with a value of 64 bytes.
-fn redis(asked: &[u8], out: &mut Vec<u8>) -> Result<usize, &'static str> {
-    const REQUEST: usize = b"*2\r\n$3\r\nGET\r\n$9\r\nkey:00000\r\n".len();
-    if asked.len() < REQUEST {
-        return Ok(0);
-    }
-    out.extend_from_slice(b"$64\r\n");
-    out.extend_from_slice(&[b'v'; 64]);
-    out.extend_from_slice(b"\r\n");
-    Ok(REQUEST)
-}
-
 fn workloads() -> [(Workload, Serve); 3] {
     [
-        (Workload::Redis, redis),
+        (Workload::Redis, backend::redis::serve),
         (Workload::Dubbo, backend::dubbo::serve),
         (Workload::Http, backend::http::serve),
     ]

@@ -7,6 +7,7 @@ pub mod dubbo;
 pub mod http;
 pub mod late;
 pub mod mqtt;
+pub mod redis;
 pub mod thrift;
 
 use std::ffi::OsString;

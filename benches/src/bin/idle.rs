@@ -370,7 +370,8 @@ impl Certificate {
                     .replace("LISTEN", &port.to_string())
                     .replace("BACKEND", &backend.port().to_string())
                     .replace("CERT", &cert.to_string())
-                    .replace("KEY", &key.to_string()),
+                    .replace("KEY", &key.to_string())
+                    .replace("FILTER", peers::envoy::HTTP),
                 &["--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c"],
             ),
             _ => return Err("it opens no TLS".into()),
@@ -418,21 +419,7 @@ const ENVOY: &str = r#"static_resources:
           common_tls_context:
             tls_certificates:
             - { certificate_chain: { filename: CERT }, private_key: { filename: KEY } }
-      filters:
-      - name: envoy.filters.network.http_connection_manager
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: http
-          route_config:
-            virtual_hosts:
-            - name: all
-              domains: ["*"]
-              routes: [{ match: { prefix: "/" }, route: { cluster: backend } }]
-          http_filters:
-          - name: envoy.filters.http.router
-            typed_config:
-              "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
-  clusters:
+      filters:FILTER  clusters:
   - name: backend
     type: STATIC
     connect_timeout: 5s

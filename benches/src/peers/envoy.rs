@@ -17,7 +17,8 @@ const REDIS: &str = r#"
           prefix_routes: { catch_all_route: { cluster: backend } }
 "#;
 
-const HTTP: &str = r#"
+/// The filter for HTTP of any version, to the cluster `backend`.
+pub const HTTP: &str = r#"
       - name: envoy.filters.network.http_connection_manager
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
